@@ -1,0 +1,115 @@
+"""Projected gradient descent (Madry et al. 2018), written once for every norm.
+
+All functions take `x` [B, ...] float in [0, 1] and `y` [B] integer labels, run the model in
+evaluation mode, restore its mode, and leave its parameters and their gradients alone.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robacc.models import eval_mode
+from robacc.norms import Ball
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # logits [B, K], y [B] -> [B], larger is worse for the model
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the cross-entropy of each example, [B]: the paper's attack objective."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the best wrong logit minus the true one, [B] (Carlini & Wagner 2017).
+
+    Positive exactly where the example is misclassified, and blind to the scale of the logits,
+    where the cross-entropy's gradient underflows to zero for very confident models.
+    """
+    true = logits.gather(1, y[:, None])
+    others = logits.scatter(1, y[:, None], -torch.inf)
+    return (others.amax(1, keepdim=True) - true)[:, 0]
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin}
+
+
+def check_input(x: Tensor) -> None:
+    """Raise TypeError or ValueError unless `x` is a float batch inside [0, 1]."""
+    if not x.is_floating_point():
+        raise TypeError(f"expected x to be float in [0, 1], got {x.dtype}; divide images by 255 first")
+    if x.numel() and not (x.min() >= 0 and x.max() <= 1):
+        raise ValueError(f"expected x in [0, 1], got [{x.min():.3g}, {x.max():.3g}]; normalise inside the model")
+
+
+def input_gradient(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """Return the gradient of each example's loss in `x` [B, ...], and the logits [B, K].
+
+    The losses are summed, so a gradient does not depend on the rest of the batch; only the
+    input's gradient is computed. The caller chooses the model's mode.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = model(x)
+        (grad,) = torch.autograd.grad(loss(logits, y).sum(), x)
+    return grad, logits.detach()
+
+
+def feasible(x_adv: Tensor, x: Tensor, ball: Ball) -> Tensor:
+    """Return `x_adv` projected on the ball around `x`, then clipped to the box [0, 1].
+
+    `x` lies in the box, so clipping only moves a point towards it: the result is in both sets.
+    """
+    return (x + ball.project(x_adv - x)).clamp_(0, 1)
+
+
+def random_start(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
+    """Return a point for each example of `x`, uniform in the ball, then clipped to the box."""
+    return (x + ball.random(x, generator)).clamp_(0, 1)
+
+
+def pgd(
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, start: Tensor, n_steps: int, step_size: float
+) -> Tensor:
+    """Return the last iterate of `n_steps` steps of PGD on the cross-entropy from `start`.
+
+    This is the adversary of adversarial training. Guarantee: inside ball and box up to float
+    rounding (1e-6 in linf, relative 1e-5 in l2). With eps = 0 the result is `x`, bit for bit.
+    """
+    x_adv = start
+    with eval_mode(model):
+        for _ in range(n_steps):
+            grad, _ = input_gradient(model, x_adv, y, cross_entropy)
+            x_adv = feasible(x_adv + ball.step(grad, step_size), x, ball)
+    return x_adv
+
+
+def strongest(
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, start: Tensor, n_steps: int, step_size: float, loss: Loss
+) -> tuple[Tensor, Tensor]:
+    """Return the iterate of PGD that fools the model most, and its margin: [B, ...], [B].
+
+    This is the adversary of evaluation. "Most" is the margin, positive where the model is wrong:
+    a success beats every failure, and what was once found is kept. A point that is fooled leaves
+    the batch, so an attack that succeeds early costs little. `start` counts as an iterate.
+    """
+    best, best_margin = start.clone(), torch.full_like(y, -torch.inf, dtype=x.dtype)
+    active = torch.arange(len(x), device=x.device)
+    x_adv = start
+    with eval_mode(model):
+        for step in range(n_steps + 1):
+            if step < n_steps:
+                grad, logits = input_gradient(model, x_adv, y[active], loss)
+            else:
+                with torch.no_grad():
+                    logits = model(x_adv)
+            found = margin(logits, y[active])
+            better = found > best_margin[active]
+            best[active[better]], best_margin[active[better]] = x_adv[better], found[better]
+            keep = found <= 0
+            active = active[keep]
+            if step == n_steps or not len(active):
+                break
+            x_adv = feasible(x_adv[keep] + ball.step(grad[keep], step_size), x[active], ball)
+    return best, best_margin

@@ -1,0 +1,91 @@
+"""Image sets as tensors, the nested training subsets of Figures 1 and 6, and the order of batches."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from robacc.files import read_tensors, write_tensors
+from robacc.seeding import generator
+
+
+@dataclass(frozen=True)
+class Images:
+    """A labelled image set: `x` uint8 [N, C, H, W], `y` int64 [N], `sha256` of both."""
+
+    x: Tensor
+    y: Tensor
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images at `indices` as float32 in [0, 1] and their labels."""
+        return self.x[indices].float().div_(255), self.y[indices]
+
+    def first(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return the first `n` images as float32 in [0, 1] and their labels."""
+        return self.batch(torch.arange(min(n, len(self))))
+
+
+def content_hash(x: Tensor, y: Tensor) -> str:
+    """Return the SHA-256 of images and labels as stored."""
+    digest = hashlib.sha256(x.numpy().data)
+    digest.update(y.numpy().data)
+    return digest.hexdigest()
+
+
+def save(x: Tensor, y: Tensor, path: Path) -> None:
+    """Write images (uint8) and labels (int64) whole or not at all."""
+    if x.dtype != torch.uint8 or y.dtype != torch.int64 or len(x) != len(y):
+        raise ValueError(f"expected uint8 images and as many int64 labels, got {x.dtype} {len(x)}, {y.dtype} {len(y)}")
+    write_tensors({"x": x, "y": y}, path, {"sha256": content_hash(x, y)})
+
+
+def load(path: Path) -> Images:
+    """Read a set that `save` wrote. ValueError if the content is not what was saved."""
+    tensors, metadata = read_tensors(path)
+    if content_hash(tensors["x"], tensors["y"]) != metadata["sha256"]:
+        raise ValueError(f"expected {path} to hold the data that was saved, got other bytes; run `dvc repro -f fetch`")
+    return Images(tensors["x"], tensors["y"], metadata["sha256"])
+
+
+def nested_subset(y: Tensor, n: int, *, seed: int) -> Tensor:
+    """Return the indices of `n` of the examples labelled `y`, balanced and nested.
+
+    The first n of one permutation that takes a random example of each class in turn: a larger
+    subset contains every smaller one of the same seed, and class counts differ by at most one
+    until a class runs out. Raises ValueError unless 1 <= n <= len(y).
+    """
+    if not 1 <= n <= len(y):
+        raise ValueError(f"expected a training-set size between 1 and {len(y)}, got {n}")
+    shuffled = torch.randperm(len(y), generator=generator(seed, "subset"))
+    rank = torch.empty(len(y))
+    for label in y.unique():
+        members = shuffled[y[shuffled] == label]
+        rank[members] = torch.arange(len(members)) + torch.rand(1, generator=generator(seed, "turn", int(label)))
+    return rank.argsort(stable=True)[:n]
+
+
+def subset_hash(indices: Tensor) -> str:
+    """Return the SHA-256 of a subset's indices in their order."""
+    return hashlib.sha256(indices.numpy().data).hexdigest()
+
+
+def batch_indices(indices: Tensor, step: int, batch_size: int, *, seed: int) -> Tensor:
+    """Return the examples of training step `step`: [batch_size] drawn from `indices`.
+
+    The stream runs through a new permutation of `indices` every epoch, and a batch may cross from
+    one to the next, so each batch is full and a subset smaller than a batch works. A function of
+    the step alone: a resumed run sees what the uninterrupted one would have seen.
+    """
+    position = torch.arange(step * batch_size, (step + 1) * batch_size)
+    epoch, place = position // len(indices), position % len(indices)
+    order = [
+        torch.randperm(len(indices), generator=generator(seed, "epoch", int(e)))[place[epoch == e]]
+        for e in epoch.unique()
+    ]
+    return indices[torch.cat(order)]

@@ -1,0 +1,72 @@
+"""Result files: written whole or not at all, and the same bytes for the same content."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; move it there when the block ends, remove it if it fails.
+
+    A killed process leaves a hidden `.partial` file at most, never half a result.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def must_exist(path: Path) -> Path:
+    """Return `path`; FileNotFoundError with the command that makes it if it is not there."""
+    if not path.exists():
+        raise FileNotFoundError(f"expected a file at {path}; run `dvc repro` to make it")
+    return path
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write JSON with sorted keys. ValueError for NaN and infinity, which JSON does not have."""
+    with whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_csv(rows: list[dict] | pd.DataFrame, path: Path) -> None:
+    """Write a table, one observation a row. ValueError for an empty one."""
+    table = pd.DataFrame(rows)
+    if table.empty:
+        raise ValueError(f"expected at least one row for {path}, got none")
+    with whole(path) as partial:
+        table.to_csv(partial, index=False)
+
+
+def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Write arrays as compressed .npz, readable without torch."""
+    with whole(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict) -> None:
+    """Write tensors and JSON metadata as safetensors."""
+    dense = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with whole(path) as partial:
+        save_file(dense, partial, metadata={"json": json.dumps(metadata, sort_keys=True)})
+        partial.chmod(0o644)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Read what `write_tensors` wrote: tensors and metadata. Nothing is ever unpickled."""
+    with safe_open(must_exist(path), "pt") as file:
+        metadata = json.loads(file.metadata()["json"])
+    return load_file(path), metadata

@@ -1,0 +1,211 @@
+"""The typed schema of params.yaml, and the only reader of that file."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+
+class ParamsError(ValueError):
+    """A value of params.yaml is not allowed; the message is one line for the user."""
+
+
+class Section(BaseModel):
+    """Values are of the type they are written as, keys are known, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _eps(value: object) -> object:
+    if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
+        hint = "; standard training, eps 0, is always done" if value == 0 else ""
+        raise ValueError(f"a number above 0 with a decimal point, such as 1.5 or 0.0314{hint}")
+    return value
+
+
+def _distinct(values: list) -> list:
+    if len({str(value) for value in values}) != len(values):
+        raise ValueError("values that are all different")
+    return values
+
+
+Eps = Annotated[float, BeforeValidator(_eps)]
+EpsGrid = Annotated[list[Eps], AfterValidator(_distinct)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Sizes = Annotated[list[Annotated[list[Count], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+
+
+class Grid(Section):
+    """Training eps of one data set."""
+
+    l2: EpsGrid
+    linf: EpsGrid
+
+
+class Dataset(Section):
+    """What is trained on one data set."""
+
+    recipe: str
+    n_train: Count
+    sizes: Sizes
+    n_seeds: Count
+    natural_fractions: Annotated[list[Share], AfterValidator(_distinct), Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Dataset":
+        sizes = [size for size, _ in self.sizes]
+        if sizes != sorted(set(sizes)) or sizes[-1] >= self.n_train:
+            raise ValueError(f"sizes that rise and stay under n_train = {self.n_train}")
+        if 0.0 not in self.natural_fractions or 1.0 in self.natural_fractions:
+            raise ValueError("natural_fractions that contain 0.0, plain adversarial training, and not 1.0")
+        return self
+
+
+class RecipeParams(Section):
+    """How one net is trained; `robacc.training.Recipe` has the same fields."""
+
+    arch: Literal["small_cnn", "paper_cnn"]
+    mean: list[float]
+    std: list[Positive]
+    optimizer: Literal["adam", "sgd"]
+    lr: Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(min_length=2)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    batch_size: Count
+    steps: Sizes
+    attack_steps: Count
+    attack_step_size: Annotated[float, Field(gt=0, le=1)]
+    eps_warmup: Share
+
+    @model_validator(mode="after")
+    def _reaches(self) -> "RecipeParams":
+        if self.attack_steps * self.attack_step_size < 1:
+            raise ValueError("attack_steps * attack_step_size of at least 1, or the attack cannot reach its eps")
+        if self.steps[0][0] != 1:
+            raise ValueError("steps whose first row is for 1 training image")
+        if [self.lr[0][0], self.lr[-1][0]] != [0.0, 1.0]:
+            raise ValueError("lr whose knots go from 0.0 to 1.0")
+        return self
+
+
+class Training(Section):
+    """What a training job writes and when."""
+
+    log_every: Count
+    checkpoint_every: Count
+
+    @model_validator(mode="after")
+    def _multiple(self) -> "Training":
+        if self.checkpoint_every % self.log_every:
+            raise ValueError("checkpoint_every that is a multiple of log_every")
+        return self
+
+
+class AttackParams(Section):
+    """The evaluation attack; `robacc.evaluation.Attack` has the same fields."""
+
+    n_steps: Annotated[int, Field(ge=1)]
+    step_size: Annotated[float, Field(gt=0, le=1)]
+    losses: Annotated[list[Literal["cross_entropy", "margin"]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _reaches(self) -> "AttackParams":
+        if self.n_steps * self.step_size < 1:
+            raise ValueError("n_steps * step_size of at least 1, or the attack cannot reach its eps")
+        return self
+
+
+class Evaluate(Section):
+    """How the full-set models of one data set are attacked."""
+
+    n_images: Count
+    eps: Grid
+    attack: AttackParams
+    seed: int
+    n_checked: Count
+
+
+class LargeEps(Section):
+    """The eps of the large adversarial examples (Table 3)."""
+
+    l2: Eps
+    linf: Eps
+
+
+class Visualize(Section):
+    """The pictures of one data set."""
+
+    n_per_class: Count
+    large_eps: LargeEps
+    n_steps: Count
+    step_size: Annotated[float, Field(gt=0, le=1)]
+    n_points: Annotated[int, Field(ge=2)]
+
+
+class Report(Section):
+    """How results are stated."""
+
+    z: Positive
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    grid: dict[Literal["mnist"], Grid]
+    datasets: dict[Literal["mnist"], Dataset]
+    recipes: dict[str, RecipeParams]
+    training: Training
+    evaluate: dict[Literal["mnist"], Evaluate]
+    visualize: dict[Literal["mnist"], Visualize]
+    report: Report
+
+    @model_validator(mode="after")
+    def _recipes_exist(self) -> "Params":
+        for name, dataset in self.datasets.items():
+            if dataset.recipe not in self.recipes:
+                known = ", ".join(self.recipes)
+                raise ValueError(f"datasets.{name}.recipe to be one of {known}, got {dataset.recipe!r}")
+        return self
+
+    def recipe(self, dataset: str) -> RecipeParams:
+        """Return the recipe that `dataset` uses."""
+        return self.recipes[self.datasets[dataset].recipe]
+
+    def trained(self, dataset: str) -> list[tuple[str | None, float]]:
+        """Return the (norm, eps) of every trained ball; standard training is (None, 0.0)."""
+        grid = self.grid[dataset]  # type: ignore[index]
+        return [(None, 0.0), *(("l2", eps) for eps in grid.l2), *(("linf", eps) for eps in grid.linf)]
+
+
+def model_id(dataset: str, norm: str | None, eps: float) -> str:
+    """Return the name of a trained ball in stages and files: mnist-standard, mnist-l2-1.5."""
+    return f"{dataset}-standard" if norm is None else f"{dataset}-{norm}-{eps}"
+
+
+def _message(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if first["type"] == "extra_forbidden":
+        return f"params.yaml: unknown key {key}; remove it, or see the comments there for what is known"
+    if first["type"] == "missing":
+        return f"params.yaml: {key} is missing"
+    got = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+    return f"params.yaml: expected {key + ': ' if key else ''}{expected}{got}"
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Return the parameters. ParamsError says in one line which key is wrong and what is allowed.
+
+    YAML 1.2 as DVC writes it: 1e-05 is a number. "8/255" is text and refused; write 0.0314.
+    """
+    try:
+        return Params.model_validate(YAML(typ="safe", pure=True).load(path))
+    except ValidationError as error:
+        raise ParamsError(_message(error)) from None
+    except (YAMLError, FileNotFoundError) as error:
+        raise ParamsError(f"params.yaml: cannot be read: {str(error).splitlines()[0]}") from None

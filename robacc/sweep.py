@@ -1,0 +1,134 @@
+"""Many independent jobs on the cores of this machine, each with one thread, finished ones kept."""
+
+import hashlib
+import json
+import multiprocessing as mp
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from tqdm import tqdm
+
+from robacc import data, models
+from robacc.files import read_tensors
+from robacc.provenance import code_hash
+from robacc.training import Job, Recipe, train
+
+T = TypeVar("T")
+R = TypeVar("R")
+OnProgress = Callable[[int], None]
+
+# Set in the parent before the workers start, inherited by them: progress in units of work.
+_done = mp.Value("q", 0)
+
+
+def _start_worker(counter, parent: int) -> None:  # noqa: ANN001 (the type of mp.Value is private)
+    global _done, _parent
+    _done, _parent = counter, parent
+    torch.set_num_threads(1)
+
+
+_parent = 0
+
+
+def _advance(units: int) -> None:
+    with _done.get_lock():
+        _done.value += units
+    if os.getppid() != _parent:
+        os._exit(1)  # the stage was killed: do not go on as an orphan beside its successor
+
+
+def _timed(work: Callable[[T, OnProgress], R], item: T) -> tuple[R, float]:
+    begin = time.monotonic()
+    return work(item, _advance), time.monotonic() - begin
+
+
+def parallel(
+    work: Callable[[T, OnProgress], R], items: Sequence[T], *, units: Sequence[int], unit: str, n_workers: int
+) -> list[R]:
+    """Return [work(item, on_progress) for item in items], computed by `n_workers` processes.
+
+    The longest items (by `units`, the amounts of work that `on_progress` counts) start first. Each
+    worker has one thread whatever their number, so results do not depend on it. Shows a progress
+    bar, or a line an item where the output is not a terminal. An error ends the whole call.
+    """
+    order = sorted(range(len(items)), key=lambda i: -units[i])
+    results: dict[int, R] = {}
+    _done.value = 0
+    # fork shares torch and the parent's modules; elsewhere (macOS) it is not safe with threads.
+    context = mp.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(n_workers, context, initializer=_start_worker, initargs=(_done, os.getpid()))
+    with pool, tqdm(total=sum(units), unit=f" {unit}", disable=not sys.stderr.isatty()) as bar:
+        pending = {pool.submit(_timed, work, items[i]): i for i in order}
+        begin = time.monotonic()
+        try:
+            while pending:
+                finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    index = pending.pop(future)
+                    results[index], seconds = future.result()
+                    if bar.disable:
+                        _report(items[index], len(results), len(items), seconds, begin, sum(units), unit)
+                bar.update(_done.value - bar.n)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [results[i] for i in range(len(items))]
+
+
+def _report(item: object, n_done: int, n: int, seconds: float, begin: float, total: int, unit: str) -> None:
+    elapsed = time.monotonic() - begin
+    rate = _done.value / elapsed
+    left = (total - _done.value) / rate if rate else 0.0
+    print(f"[{n_done}/{n}] {item}: {seconds:.0f} s; all: {rate:.1f} {unit}/s, {left:.0f} s left", flush=True)
+
+
+def job_key(job: Job, recipe: Recipe, data_sha256: str) -> str:
+    """Return the name of a job's results: its full specification, its data and the code it runs."""
+    training = asdict(recipe) | {"steps": recipe.n_steps(job.n_train)}
+    spec = {"job": asdict(job), "recipe": training, "data": data_sha256, "code": code_hash("robacc.training")}
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def train_one(
+    job: Job, on_progress: OnProgress, *, train_set: Path, recipe: Recipe, settings: dict[str, int], checkpoints: Path
+) -> Path:
+    """Train a job unless it is finished already; return its model file, with the log in its metadata."""
+    images = data.load(train_set)
+    key = job_key(job, recipe, images.sha256)
+    finished, running = checkpoints / f"{key}.model", checkpoints / f"{key}.running"
+    if finished.exists():
+        on_progress(recipe.n_steps(job.n_train))
+        return finished
+    progress = train(job, images, recipe, checkpoint=running, on_step=on_progress, **settings)
+    subset = data.subset_hash(data.nested_subset(images.y, job.n_train, seed=job.seed))
+    spec = {"arch": recipe.arch, "mean": recipe.mean, "std": recipe.std, "job": asdict(job)}
+    models.save(progress.model, finished, {**spec, "data": images.sha256, "subset": subset, "log": progress.log})
+    running.unlink(missing_ok=True)
+    return finished
+
+
+def train_all(
+    jobs: list[Job], *, train_set: Path, recipe: Recipe, settings: dict[str, int], checkpoints: Path, n_workers: int
+) -> list[Path]:
+    """Return the model files of all jobs, in their order, in the folder `checkpoints`.
+
+    A finished job is kept there under its `job_key` and never computed twice; a job that was
+    stopped goes on from its last checkpoint. `settings` are the keywords `log_every` and
+    `checkpoint_every` of `train`.
+    """
+    work = partial(train_one, train_set=train_set, recipe=recipe, settings=settings, checkpoints=checkpoints)
+    units = [recipe.n_steps(job.n_train) for job in jobs]
+    return parallel(work, jobs, units=units, unit="steps", n_workers=n_workers)
+
+
+def training_log(model_file: Path) -> list[dict]:
+    """Return the learning curve of a model that `train_one` wrote."""
+    return read_tensors(model_file)[1]["log"]

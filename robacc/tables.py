@@ -1,0 +1,54 @@
+"""Tidy tables of results: one observation a row, every accuracy with its count and interval."""
+
+import pandas as pd
+
+from robacc.intervals import wilson
+
+MODEL = ["model", "norm_train", "eps_train"]
+
+
+def with_intervals(counts: pd.DataFrame, *, z: float) -> pd.DataFrame:
+    """Add accuracy, low and high (Wilson, `z` quantiles) to a table with columns n_correct and n."""
+    limits = [wilson(correct, n, z=z) for correct, n in zip(counts.n_correct, counts.n, strict=True)]
+    low, high = zip(*limits, strict=True)
+    return counts.assign(accuracy=counts.n_correct / counts.n, low=low, high=high)
+
+
+def accuracy(counts: pd.DataFrame, *, z: float) -> pd.DataFrame:
+    """Return one row a model, seed, share of natural examples and attack; no attack is standard accuracy."""
+    table = counts.rename(columns={"norm": "norm_test", "eps": "eps_test"})
+    table = table.assign(norm_test=table.norm_test.replace("", "none")).drop_duplicates()
+    columns = [*MODEL, "natural_fraction", "seed", "norm_test", "eps_test", "n", "n_correct"]
+    return with_intervals(table[columns], z=z).reset_index(drop=True)
+
+
+def standard(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `accuracy` for standard accuracy of plain standard or adversarial training."""
+    return table[(table.norm_test == "none") & (table.natural_fraction == 0)]
+
+
+def sizes(
+    sweep: pd.DataFrame, full: pd.DataFrame, curves: pd.DataFrame, *, n_train: int, z: float
+) -> pd.DataFrame:
+    """Return standard accuracy at every training-set size, a row a model and seed.
+
+    `full` (as `accuracy` gives it) and the learning `curves` give the row of the largest size.
+    """
+    last = curves[curves.natural_fraction == 0].groupby(["model", "seed"])[["step", "epoch"]].max()
+    last = last.rename(columns={"step": "steps", "epoch": "epochs"}).reset_index()
+    largest = standard(full).merge(last, on=["model", "seed"]).assign(n_train=n_train)
+    columns = [*MODEL, "n_train", "seed", "steps", "epochs", "n", "n_correct"]
+    table = pd.concat([sweep[columns], largest[columns]]).sort_values([*MODEL, "n_train", "seed"])
+    return with_intervals(table, z=z).reset_index(drop=True)
+
+
+def metrics(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return for each trained ball the means over seeds: std_acc, and rob_acc at the training eps."""
+    plain = table[table.natural_fraction == 0]
+    result: dict[str, dict[str, float]] = {}
+    for model, rows in plain.groupby("model", sort=False):
+        own = rows[(rows.norm_test == rows.norm_train) & (rows.eps_test == rows.eps_train)]
+        result[str(model)] = {"std_acc": round(standard(rows).accuracy.mean(), 6)}
+        if len(own):
+            result[str(model)]["rob_acc"] = round(own.accuracy.mean(), 6)
+    return result

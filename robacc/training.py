@@ -1,0 +1,191 @@
+"""One training job: standard (eps = 0) or PGD adversarial training (Madry et al. 2018)."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robacc import models
+from robacc.attacks import cross_entropy, pgd, random_start
+from robacc.data import Images, batch_indices, nested_subset
+from robacc.files import read_tensors, write_tensors
+from robacc.norms import Ball, ball
+from robacc.seeding import generator
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; see `params.yaml` for what each number means and the paper's value."""
+
+    arch: str
+    mean: list[float]
+    std: list[float]
+    optimizer: str
+    lr: list[list[float]]
+    weight_decay: float
+    momentum: float
+    batch_size: int
+    steps: list[list[int]]
+    attack_steps: int
+    attack_step_size: float
+    eps_warmup: float
+
+    def n_steps(self, n_train: int) -> int:
+        """Return the number of optimiser steps for `n_train` images: the last row whose size is reached."""
+        return max((size, steps) for size, steps in self.steps if size <= n_train)[1]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train: the ball (eps = 0 is standard training), the number of images, the seed.
+
+    `natural_fraction` of every batch is left unperturbed (0.5 is the paper's Appendix B).
+    """
+
+    norm: str
+    eps: float
+    n_train: int
+    seed: int
+    natural_fraction: float = 0.0
+
+    def __str__(self) -> str:
+        threat = f"{self.norm} eps {self.eps}" if self.eps else "standard"
+        mixed = f", natural {self.natural_fraction}" if self.natural_fraction else ""
+        return f"{threat}, {self.n_train} images, seed {self.seed}{mixed}"
+
+
+@dataclass
+class Progress:
+    """A job under way: what a checkpoint holds. `log` has one row every `log_every` steps."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int
+    log: list[dict]
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=1.0, weight_decay=recipe.weight_decay)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), lr=1.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
+        )
+    raise ValueError(f"expected optimizer to be 'adam' or 'sgd', got {recipe.optimizer!r}")
+
+
+def learning_rate(recipe: Recipe, done: float) -> float:
+    """Return the learning rate after a share `done` in [0, 1] of the steps: linear between the knots."""
+    knots, rates = zip(*recipe.lr, strict=True)
+    return float(np.interp(done, knots, rates))
+
+
+def adversarial_batch(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Ball, recipe: Recipe, *, natural: int, noise: torch.Generator
+) -> Tensor:
+    """Return `x` with all but the first `natural` examples replaced by PGD's last iterate."""
+    if threat.eps == 0 or natural == len(x):
+        return x
+    clean, x, y = x[:natural], x[natural:], y[natural:]
+    x_adv = pgd(
+        model,
+        x,
+        y,
+        threat,
+        start=random_start(x, threat, noise),
+        n_steps=recipe.attack_steps,
+        step_size=recipe.attack_step_size * threat.eps,
+    )
+    return torch.cat([clean, x_adv])
+
+
+def train_step(progress: Progress, x: Tensor, y: Tensor, job: Job, recipe: Recipe) -> dict:
+    """Do one optimiser step on the batch `x`, `y`; return its learning rate, loss and accuracy."""
+    n_steps = recipe.n_steps(job.n_train)
+    done = progress.step / n_steps
+    warmup = min(1.0, (progress.step + 1) / (recipe.eps_warmup * n_steps)) if recipe.eps_warmup else 1.0
+    x_adv = adversarial_batch(
+        progress.model,
+        x,
+        y,
+        ball(job.norm, job.eps * warmup),
+        recipe,
+        natural=round(job.natural_fraction * len(x)),
+        noise=generator(job.seed, "start", progress.step),
+    )
+    lr = learning_rate(recipe, done)
+    for group in progress.optimizer.param_groups:
+        group["lr"] = lr
+    progress.model.train()
+    logits = progress.model(x_adv)
+    loss = cross_entropy(logits, y).mean()
+    progress.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    progress.optimizer.step()
+    progress.step += 1
+    if not loss.isfinite():
+        raise FloatingPointError(f"the training loss became {loss.item()} at step {progress.step} of {job}")
+    return {"lr": lr, "loss": loss.item(), "accuracy": (logits.argmax(1) == y).float().mean().item()}
+
+
+def train(
+    job: Job,
+    images: Images,
+    recipe: Recipe,
+    *,
+    log_every: int,
+    checkpoint: Path,
+    checkpoint_every: int,
+    on_step: Callable[[int], None] = lambda steps: None,
+) -> Progress:
+    """Train the job from the beginning, or from `checkpoint` if it is there, to the last step.
+
+    The result is a function of (job, images, recipe): every random draw is seeded by the job's
+    seed and the step, so stopping and resuming changes nothing. The last iterate is returned;
+    no test image is seen and nothing is selected. Log rows average the steps since the last one:
+    `loss` and `accuracy` are on the batches trained on, perturbed if eps > 0.
+    Raises FloatingPointError when the loss is not finite.
+    """
+    subset = nested_subset(images.y, job.n_train, seed=job.seed)
+    n_steps = recipe.n_steps(job.n_train)
+    progress = _resume(job, recipe, checkpoint)
+    on_step(progress.step)
+    rows: list[dict] = []
+    while progress.step < n_steps:
+        x, y = images.batch(batch_indices(subset, progress.step, recipe.batch_size, seed=job.seed))
+        rows.append(train_step(progress, x.contiguous(memory_format=torch.channels_last), y, job, recipe))
+        on_step(1)
+        if progress.step % log_every == 0 or progress.step == n_steps:
+            means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+            epoch = progress.step * recipe.batch_size / job.n_train
+            progress.log.append({**asdict(job), "step": progress.step, "epoch": epoch, **means})
+            rows = []
+            if progress.step % checkpoint_every == 0 and progress.step < n_steps:
+                _save_checkpoint(progress, checkpoint)
+    return progress
+
+
+def _save_checkpoint(progress: Progress, path: Path) -> None:
+    tensors = {f"model.{name}": value for name, value in progress.model.state_dict().items()}
+    for index, state in progress.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items() if value is not None}
+    write_tensors(tensors, path, {"step": progress.step, "log": progress.log})
+
+
+def _resume(job: Job, recipe: Recipe, path: Path) -> Progress:
+    model = models.build(recipe.arch, mean=recipe.mean, std=recipe.std, seed=job.seed)
+    progress = Progress(model, _optimizer(model, recipe), step=0, log=[])
+    if path.exists():
+        tensors, metadata = read_tensors(path)
+        states: dict[int, dict[str, Tensor]] = {}
+        for name in [name for name in tensors if name.startswith("optimizer.")]:
+            _, index, key = name.split(".", 2)
+            states.setdefault(int(index), {})[key] = tensors.pop(name)
+        model.load_state_dict({name.removeprefix("model."): value for name, value in tensors.items()})
+        optimizer_state = progress.optimizer.state_dict()
+        progress.optimizer.load_state_dict({**optimizer_state, "state": states})
+        progress.step, progress.log = metadata["step"], metadata["log"]
+    return progress

@@ -1,0 +1,52 @@
+"""What all stages share on the command line. Imports no torch, so that --help answers at once."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from robacc import params
+
+# Errors of the user's making: one line, no traceback.
+USER_ERRORS = (params.ParamsError, FileNotFoundError, OSError, ValueError, AssertionError, FloatingPointError)
+
+
+def parser(doc: str | None, *options: str) -> argparse.ArgumentParser:
+    """Return a parser with the named ones of --dataset, --norm, --eps, --notebook."""
+    arguments = argparse.ArgumentParser(description=doc)
+    known = {
+        "dataset": {"required": True, "choices": ["mnist"]},
+        "norm": {"choices": ["l2", "linf"], "help": "of adversarial training; without it, standard training"},
+        "eps": {"type": float, "default": 0.0, "help": "radius of the training ball, images being in [0, 1]"},
+        "notebook": {"required": True, "help": "name in notebooks/, without .ipynb"},
+    }
+    for option in options:
+        arguments.add_argument(f"--{option}", **known[option])  # type: ignore[arg-type]
+    return arguments
+
+
+def run(main: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser) -> None:
+    """Parse the command line and call `main`; turn an error of the user's into one line and exit code 1."""
+    args = arguments.parse_args()
+    if "eps" in args and (args.norm is None) != (args.eps == 0):
+        arguments.error(f"expected both --norm and an --eps above 0, or neither, got {args.norm} and {args.eps}")
+    try:
+        main(args)
+    except USER_ERRORS as error:
+        if os.environ.get("ROBACC_TRACEBACK"):
+            raise
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+
+
+def n_workers() -> int:
+    """Return how many jobs run side by side: ROBACC_WORKERS, or the number of usable cores.
+
+    Not in params.yaml, as no result depends on it.
+    """
+    text = os.environ.get("ROBACC_WORKERS")
+    if text is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError(f"expected ROBACC_WORKERS to be a number of processes above 0, got {text!r}")
+    return int(text)

@@ -1,0 +1,82 @@
+"""Attack the full-set models of one ball: standard accuracy, robust accuracy over a grid of eps, and checks."""
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stages import cli
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trained model and the balls it is attacked in."""
+
+    file: Path
+    seed: int
+    natural_fraction: float
+    norm: str
+    eps_grid: list[float]
+
+    def __str__(self) -> str:
+        return f"{self.file.parent.name}/{self.file.stem} in {self.norm} up to {max(self.eps_grid)}"
+
+
+def evaluate_one(job: Job, on_progress, *, test_set: Path, settings: Any):  # noqa: ANN001, ANN201
+    """Return the model's outcomes and the attack's checks."""
+    from robacc import data, evaluation, models
+
+    model, _ = models.load(job.file)
+    images = data.load(test_set)
+    x, y = images.first(len(images))
+    attack = evaluation.Attack(**settings.attack.model_dump())
+    counts = {"n_robust": settings.n_images, "n_checked": settings.n_checked}
+    result = evaluation.evaluate(model, x, y, job.norm, job.eps_grid, attack, **counts, seed=settings.seed)
+    on_progress(len(job.eps_grid))
+    return result
+
+
+def plan(args: argparse.Namespace, folder: Path, dataset: Any, settings: Any) -> list[Job]:
+    """Return the jobs: models trained half and half only at their own eps, standard ones in both norms."""
+    jobs = []
+    for seed in range(dataset.n_seeds):
+        for fraction in dataset.natural_fractions if args.norm else [0.0]:
+            file = folder / f"seed{seed}-natural{fraction}.safetensors"
+            for norm in [args.norm] if args.norm else ["l2", "linf"]:
+                own = [args.eps] if args.norm else []
+                grid = own if fraction else sorted({*getattr(settings.eps, norm), *own})
+                jobs.append(Job(file, seed, fraction, norm, grid))
+    return jobs
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write results/evaluate/<id>/: accuracy.csv, checks.csv, and outcomes.npz with every example."""
+    import torch
+
+    from robacc import params, sweep
+    from robacc.files import write_arrays, write_csv
+
+    torch.set_num_threads(1)
+    p = params.load()
+    settings = p.evaluate[args.dataset]
+    name = params.model_id(args.dataset, args.norm, args.eps)
+    jobs = plan(args, Path("models") / name, p.datasets[args.dataset], settings)
+    work = partial(evaluate_one, test_set=Path("data") / args.dataset / "test.safetensors", settings=settings)
+    units = [len(job.eps_grid) for job in jobs]
+    results = sweep.parallel(work, jobs, units=units, unit="eps", n_workers=cli.n_workers())
+    rows, checks, arrays = [], [], {}
+    for job, (outcomes, measures) in zip(jobs, results, strict=True):
+        model = {"seed": job.seed, "natural_fraction": job.natural_fraction}
+        rows += [{**model, **row} for row in outcomes.counts()]
+        checks.append({**model, "norm": job.norm, **measures})
+        arrays[f"seed{job.seed}-natural{job.natural_fraction}-predicted"] = outcomes.predicted.numpy()
+        arrays[f"seed{job.seed}-natural{job.natural_fraction}-{job.norm}-fooling-eps"] = outcomes.fooling_eps.numpy()
+    folder = Path("results/evaluate") / name
+    write_csv(rows, folder / "accuracy.csv")
+    write_csv(checks, folder / "checks.csv")
+    write_arrays(arrays, folder / "outcomes.npz")
+
+
+if __name__ == "__main__":
+    cli.run(main, cli.parser(__doc__, "dataset", "norm", "eps"))

@@ -1,0 +1,42 @@
+"""Train the full-set models of one ball, every seed, on all cores; without --norm, standard training."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from stages import cli
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write models/<id>/seed<k>-natural<share>.safetensors and results/curves/<id>.csv."""
+    import torch
+
+    from robacc import params, sweep
+    from robacc.files import whole, write_csv
+    from robacc.training import Job, Recipe
+
+    torch.set_num_threads(1)
+    p = params.load()
+    dataset = p.datasets[args.dataset]
+    jobs = [
+        Job(args.norm or "l2", args.eps, dataset.n_train, seed, fraction)
+        for seed in range(dataset.n_seeds)
+        for fraction in (dataset.natural_fractions if args.norm else [0.0])
+    ]
+    files = sweep.train_all(
+        jobs,
+        train_set=Path("data") / args.dataset / "train.safetensors",
+        recipe=Recipe(**p.recipe(args.dataset).model_dump()),
+        settings=p.training.model_dump(),
+        checkpoints=Path("checkpoints"),
+        n_workers=cli.n_workers(),
+    )
+    name = params.model_id(args.dataset, args.norm, args.eps)
+    for job, file in zip(jobs, files, strict=True):
+        with whole(Path("models") / name / f"seed{job.seed}-natural{job.natural_fraction}.safetensors") as partial:
+            shutil.copyfile(file, partial)
+    write_csv([row for file in files for row in sweep.training_log(file)], Path("results/curves") / f"{name}.csv")
+
+
+if __name__ == "__main__":
+    cli.run(main, cli.parser(__doc__, "dataset", "norm", "eps"))
