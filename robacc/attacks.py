@@ -1,4 +1,4 @@
-"""Projected gradient descent (Madry et al. 2018), written once for every norm.
+"""Projected gradient descent (Madry et al. 2018), written once for every norm: the adversary of training.
 
 All functions take `x` [B, ...] float in [0, 1] and `y` [B] integer labels, run the model in
 evaluation mode, restore its mode, and leave its parameters and their gradients alone.
@@ -19,20 +19,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # logits [B, K], y [B] -> [B], larger
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Return the cross-entropy of each example, [B]: the paper's attack objective."""
     return F.cross_entropy(logits, y, reduction="none")
-
-
-def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the best wrong logit minus the true one, [B] (Carlini & Wagner 2017).
-
-    Positive exactly where the example is misclassified, and blind to the scale of the logits,
-    where the cross-entropy's gradient underflows to zero for very confident models.
-    """
-    true = logits.gather(1, y[:, None])
-    others = logits.scatter(1, y[:, None], -torch.inf)
-    return (others.amax(1, keepdim=True) - true)[:, 0]
-
-
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin}
 
 
 def check_input(x: Tensor) -> None:
@@ -69,9 +55,7 @@ def random_start(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
     return (x + ball.random(x, generator)).clamp_(0, 1)
 
 
-def pgd(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, start: Tensor, n_steps: int, step_size: float
-) -> Tensor:
+def pgd(model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, start: Tensor, n_steps: int, step_size: float) -> Tensor:
     """Return the last iterate of `n_steps` steps of PGD on the cross-entropy from `start`.
 
     This is the adversary of adversarial training. Guarantee: inside ball and box up to float
@@ -83,33 +67,3 @@ def pgd(
             grad, _ = input_gradient(model, x_adv, y, cross_entropy)
             x_adv = feasible(x_adv + ball.step(grad, step_size), x, ball)
     return x_adv
-
-
-def strongest(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, start: Tensor, n_steps: int, step_size: float, loss: Loss
-) -> tuple[Tensor, Tensor]:
-    """Return the iterate of PGD that fools the model most, and its margin: [B, ...], [B].
-
-    This is the adversary of evaluation. "Most" is the margin, positive where the model is wrong:
-    a success beats every failure, and what was once found is kept. A point that is fooled leaves
-    the batch, so an attack that succeeds early costs little. `start` counts as an iterate.
-    """
-    best, best_margin = start.clone(), torch.full_like(y, -torch.inf, dtype=x.dtype)
-    active = torch.arange(len(x), device=x.device)
-    x_adv = start
-    with eval_mode(model):
-        for step in range(n_steps + 1):
-            if step < n_steps:
-                grad, logits = input_gradient(model, x_adv, y[active], loss)
-            else:
-                with torch.no_grad():
-                    logits = model(x_adv)
-            found = margin(logits, y[active])
-            better = found > best_margin[active]
-            best[active[better]], best_margin[active[better]] = x_adv[better], found[better]
-            keep = found <= 0
-            active = active[keep]
-            if step == n_steps or not len(active):
-                break
-            x_adv = feasible(x_adv[keep] + ball.step(grad[keep], step_size), x[active], ball)
-    return best, best_margin

@@ -11,9 +11,14 @@ from torch import Tensor, nn
 from robacc.files import read_tensors, write_tensors
 from robacc.seeding import derive
 
+CHUNK = 500  # examples at a time: bounds the memory, and does not change any result
+
 
 class Normalize(nn.Module):
     """Shift and scale each channel. The first layer of a model, so that attacks see pixels in [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: list[float], std: list[float]) -> None:
         super().__init__()
@@ -112,6 +117,12 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def predict(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the predicted labels [N] of `x` [N, ...]."""
+    with eval_mode(model), torch.no_grad():
+        return torch.cat([model(chunk).argmax(1) for chunk in x.split(CHUNK)])
 
 
 def save(model: nn.Module, path: Path, spec: dict) -> None:

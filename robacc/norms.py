@@ -62,10 +62,12 @@ class L2:
     def step(self, grad: Tensor, step_size: float) -> Tensor:
         """Return the steepest-ascent step of length `step_size`: the gradient's direction.
 
-        An example whose gradient is exactly zero does not move (and gives no NaN).
+        An example whose gradient is exactly zero does not move. The largest entry is scaled to 1
+        first: the square of a confident model's gradient underflows where the gradient does not.
         """
-        size = self.size(grad).clamp_min(torch.finfo(grad.dtype).tiny)
-        return grad * _rows(step_size / size, grad)
+        largest = grad.flatten(1).abs().amax(1)
+        unit = grad / _rows(largest.where(largest > 0, 1.0), grad)
+        return unit * _rows(step_size / self.size(unit).clamp_min(1.0), unit)
 
     def random(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return a perturbation for each example of `x`, uniform in the ball.

@@ -90,9 +90,10 @@ def _report(item: object, n_done: int, n: int, seconds: float, begin: float, tot
     print(f"[{n_done}/{n}] {item}: {seconds:.0f} s; all: {rate:.1f} {unit}/s, {left:.0f} s left", flush=True)
 
 
-def job_key(job: Job, recipe: Recipe, data_sha256: str) -> str:
+def job_key(job: Job, recipe: Recipe, data_sha256: str, log_every: int) -> str:
     """Return the name of a job's results: its full specification, its data and the code it runs."""
     training = asdict(recipe) | {"steps": recipe.n_steps(job.n_train)}
+    training["log_every"] = log_every
     spec = {"job": asdict(job), "recipe": training, "data": data_sha256, "code": code_hash("robacc.training")}
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -102,7 +103,7 @@ def train_one(
 ) -> Path:
     """Train a job unless it is finished already; return its model file, with the log in its metadata."""
     images = data.load(train_set)
-    key = job_key(job, recipe, images.sha256)
+    key = job_key(job, recipe, images.sha256, settings["log_every"])
     finished, running = checkpoints / f"{key}.model", checkpoints / f"{key}.running"
     if finished.exists():
         on_progress(recipe.n_steps(job.n_train))

@@ -71,9 +71,8 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), lr=1.0, weight_decay=recipe.weight_decay)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), lr=1.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
-        )
+        momentum, decay = recipe.momentum, recipe.weight_decay
+        return torch.optim.SGD(model.parameters(), lr=1.0, momentum=momentum, weight_decay=decay, nesterov=momentum > 0)
     raise ValueError(f"expected optimizer to be 'adam' or 'sgd', got {recipe.optimizer!r}")
 
 

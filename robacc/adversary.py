@@ -1,0 +1,123 @@
+"""The adversary of evaluation: PGD that keeps what it found, restarts, and a walk over eps.
+
+Apart from `attacks`, so that a stronger evaluation never trains a model again.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robacc.attacks import Loss, check_input, cross_entropy, feasible, input_gradient, random_start
+from robacc.models import CHUNK, eval_mode, predict
+from robacc.norms import Ball, ball
+from robacc.seeding import generator
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the best wrong logit minus the true one, [B] (Carlini & Wagner 2017).
+
+    Positive exactly where the example is misclassified, and blind to the scale of the logits,
+    where the cross-entropy's gradient underflows to zero for very confident models.
+    """
+    true = logits.gather(1, y[:, None])
+    others = logits.scatter(1, y[:, None], -torch.inf)
+    return (others.amax(1, keepdim=True) - true)[:, 0]
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin}
+
+
+def strongest(
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, start: Tensor, n_steps: int, step_size: float, loss: Loss
+) -> tuple[Tensor, Tensor]:
+    """Return the iterate of PGD that fools the model most, and its margin: [B, ...], [B].
+
+    This is the adversary of evaluation. "Most" is the margin, positive where the model is wrong:
+    a success beats every failure, and what was once found is kept. A point that is fooled leaves
+    the batch, so an attack that succeeds early costs little. `start` counts as an iterate.
+    """
+    best, best_margin = start.clone(), torch.full_like(y, -torch.inf, dtype=x.dtype)
+    active = torch.arange(len(x), device=x.device)
+    x_adv = start
+    with eval_mode(model):
+        for step in range(n_steps + 1):
+            if step < n_steps:
+                grad, logits = input_gradient(model, x_adv, y[active], loss)
+            else:
+                with torch.no_grad():
+                    logits = model(x_adv)
+            found = margin(logits, y[active])
+            better = found > best_margin[active]
+            best[active[better]], best_margin[active[better]] = x_adv[better], found[better]
+            keep = found <= 0
+            active = active[keep]
+            if step == n_steps or not len(active):
+                break
+            x_adv = feasible(x_adv[keep] + ball.step(grad[keep], step_size), x[active], ball)
+    return best, best_margin
+
+
+@dataclass(frozen=True)
+class Attack:
+    """The evaluation attack: PGD with `n_steps` of `step_size` * eps from each of `losses`' starts.
+
+    Restart k maximises `losses[k]`: "cross_entropy" as in the paper, "margin" against a model whose
+    cross-entropy gradient vanishes.
+    """
+
+    n_steps: int
+    step_size: float
+    losses: list[str]
+
+
+def attack(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Ball, settings: Attack, *, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return the strongest adversarial examples found [N, ...], and whether each fools the model [N].
+
+    Later restarts only see examples that no earlier one has fooled. With eps = 0 the examples are
+    `x` itself, bit for bit. Every chunk of examples has its own seeded starts.
+    """
+    check_input(x)
+    found, fooled = [], []
+    for index, (x_part, y_part) in enumerate(zip(x.split(CHUNK), y.split(CHUNK), strict=True)):
+        best, success = x_part.clone(), torch.zeros(len(x_part), dtype=torch.bool)
+        for restart, loss in enumerate(settings.losses):
+            start = random_start(x_part, threat, generator(seed, "attack", restart, index))
+            left = (~success).nonzero()[:, 0]
+            if not len(left):
+                break
+            x_adv, margins = strongest(
+                model,
+                x_part[left],
+                y_part[left],
+                threat,
+                start=start[left],
+                n_steps=settings.n_steps,
+                step_size=settings.step_size * threat.eps,
+                loss=LOSSES[loss],
+            )
+            best[left], success[left] = x_adv, margins > 0
+        found.append(best)
+        fooled.append(success)
+    return torch.cat(found), torch.cat(fooled)
+
+
+def smallest_fooling_eps(
+    model: nn.Module, x: Tensor, y: Tensor, norm: str, eps_grid: list[float], settings: Attack, *, seed: int
+) -> Tensor:
+    """Return for each example the smallest eps of the grid that fools the model, [N].
+
+    0 where the clean image is misclassified, infinity where no attack of the grid succeeds. The
+    grid is walked upwards and a fooled example is carried on: what fools within eps fools within
+    any larger eps. Robust accuracy at eps is the share of values above eps, so it can only fall
+    with eps and is never above standard accuracy.
+    """
+    outcome = torch.where(predict(model, x) == y, torch.inf, 0.0)
+    for eps in sorted(eps_grid):
+        left = outcome.isinf().nonzero()[:, 0]
+        if len(left):
+            _, fooled = attack(model, x[left], y[left], ball(norm, eps), settings, seed=seed)
+            outcome[left[fooled]] = eps
+    return outcome
