@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,7 +35,7 @@ def must_exist(path: Path) -> Path:
     return path
 
 
-def write_json(content: Any, path: Path) -> None:
+def write_json(content: object, path: Path) -> None:
     """Write JSON with sorted keys. ValueError for NaN and infinity, which JSON does not have."""
     with whole(path) as partial:
         partial.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
@@ -54,7 +53,7 @@ def write_csv(rows: list[dict] | pd.DataFrame, path: Path) -> None:
 def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
     """Write arrays as compressed .npz, readable without torch."""
     with whole(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict) -> None:

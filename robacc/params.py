@@ -31,6 +31,7 @@ def _distinct(values: list) -> list:
     return values
 
 
+DatasetName = Literal["mnist"]
 Eps = Annotated[float, BeforeValidator(_eps)]
 EpsGrid = Annotated[list[Eps], AfterValidator(_distinct)]
 Positive = Annotated[float, Field(gt=0)]
@@ -136,6 +137,14 @@ class LargeEps(Section):
     linf: Eps
 
 
+class Judges(Section):
+    """The independently trained models that say what a large-eps example looks like."""
+
+    norm: Literal["l2", "linf"]
+    eps: Eps
+    seed: Count
+
+
 class Visualize(Section):
     """The pictures of one data set."""
 
@@ -144,23 +153,25 @@ class Visualize(Section):
     n_steps: Count
     step_size: Annotated[float, Field(gt=0, le=1)]
     n_points: Annotated[int, Field(ge=2)]
+    n_images: Annotated[int, Field(ge=2)]
+    judges: Judges
 
 
 class Report(Section):
     """How results are stated."""
 
-    z: Positive
+    confidence: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Params(Section):
     """The whole of params.yaml."""
 
-    grid: dict[Literal["mnist"], Grid]
-    datasets: dict[Literal["mnist"], Dataset]
+    grid: dict[DatasetName, Grid]
+    datasets: dict[DatasetName, Dataset]
     recipes: dict[str, RecipeParams]
     training: Training
-    evaluate: dict[Literal["mnist"], Evaluate]
-    visualize: dict[Literal["mnist"], Visualize]
+    evaluate: dict[DatasetName, Evaluate]
+    visualize: dict[DatasetName, Visualize]
     report: Report
 
     @model_validator(mode="after")
@@ -171,13 +182,13 @@ class Params(Section):
                 raise ValueError(f"datasets.{name}.recipe to be one of {known}, got {dataset.recipe!r}")
         return self
 
-    def recipe(self, dataset: str) -> RecipeParams:
+    def recipe(self, dataset: DatasetName) -> RecipeParams:
         """Return the recipe that `dataset` uses."""
         return self.recipes[self.datasets[dataset].recipe]
 
-    def trained(self, dataset: str) -> list[tuple[str | None, float]]:
+    def trained(self, dataset: DatasetName) -> list[tuple[str | None, float]]:
         """Return the (norm, eps) of every trained ball; standard training is (None, 0.0)."""
-        grid = self.grid[dataset]  # type: ignore[index]
+        grid = self.grid[dataset]
         return [(None, 0.0), *(("l2", eps) for eps in grid.l2), *(("linf", eps) for eps in grid.linf)]
 
 

@@ -32,11 +32,22 @@ def import_closure(*modules: str) -> list[Path]:
     return sorted(found)
 
 
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return tree
+
+
 def code_hash(*modules: str) -> str:
-    """Return the SHA-256 of all the project's code that `modules` depend on."""
+    """Return the SHA-256 of all the project's code that `modules` depend on.
+
+    Comments, docstrings and layout do not count.
+    """
     digest = hashlib.sha256()
     for file in import_closure(*modules):
-        digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+        tree = _without_docstrings(ast.parse(file.read_text()))
+        digest.update(f"{file.relative_to(ROOT).as_posix()}\0{ast.unparse(tree)}\0".encode())
     return digest.hexdigest()
 
 

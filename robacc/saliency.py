@@ -1,6 +1,7 @@
 """What a model looks at: loss gradients, large-eps adversarial examples, interpolations (Figures 2 to 4)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robacc.attacks import check_input, cross_entropy, input_gradient, pgd
@@ -42,3 +43,87 @@ def probabilities(model: nn.Module, x: Tensor) -> Tensor:
     """Return the class probabilities of `x` [B, ...]: [B, K]."""
     with eval_mode(model), torch.no_grad():
         return model(x).softmax(1)
+
+
+def edge_strength(x: Tensor) -> Tensor:
+    """Return the length of the Sobel gradient of grey images [B, 1, H, W], same shape."""
+    smooth, slope = torch.tensor([1.0, 2.0, 1.0]), torch.tensor([-1.0, 0.0, 1.0])
+    kernels = torch.stack([smooth[:, None] * slope, slope[:, None] * smooth])[:, None]  # [2, 1, 3, 3]
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernels).norm(dim=1, keepdim=True)
+
+
+def edge_alignment(gradient: Tensor, x: Tensor) -> Tensor:
+    """Return the cosine between |gradient| and the image's edge strength, [B], in [0, 1]."""
+    return F.cosine_similarity(gradient.abs().flatten(1), edge_strength(x).flatten(1), dim=1)
+
+
+def object_share(gradient: Tensor, x: Tensor) -> Tensor:
+    """Return the share of the gradient's energy on the object, the pixels that are not black, [B]."""
+    energy = gradient.square()
+    return (energy * (x > 0)).flatten(1).sum(1) / energy.flatten(1).sum(1).clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def low_frequency_share(gradient: Tensor) -> Tensor:
+    """Return the share of the gradient's energy at spatial frequencies under a quarter of the sampling rate's half, [B].
+
+    White noise of n pixels has about pi / 64 of its energy there.
+    """
+    energy = torch.fft.fft2(gradient).abs().square().sum(1)  # [B, H, W]
+    rows, columns = torch.fft.fftfreq(energy.shape[1]), torch.fft.fftfreq(energy.shape[2])
+    low = (rows[:, None].square() + columns.square()).sqrt() < 0.5 / 4
+    total = energy.flatten(1).sum(1).clamp_min(torch.finfo(gradient.dtype).tiny)
+    return (energy * low).flatten(1).sum(1) / total
+
+
+def judged_as(judge: nn.Module, x_adv: Tensor, labels: Tensor) -> Tensor:
+    """Return whether `judge`, a model trained independently, gives `x_adv` the `labels`: bool [B]."""
+    return probabilities(judge, x_adv).argmax(1) == labels
+
+
+def judged_path(judge: nn.Module, path: Tensor, labels: Tensor) -> Tensor:
+    """Return the judge's probability of `labels` [B] along interpolations [B, P, ...]: [B, P]."""
+    flat = probabilities(judge, path.flatten(0, 1))
+    return flat.reshape(*path.shape[:2], -1)[torch.arange(len(labels)), :, labels]
+
+
+def gradient_numbers(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Return how a model's loss gradients relate to the images, each number [B] in [0, 1] (claim C11)."""
+    gradient = loss_gradients(model, x, y)
+    return {
+        "edge_alignment": edge_alignment(gradient, x),
+        "object_share": object_share(gradient, x),
+        "low_frequency_share": low_frequency_share(gradient),
+    }
+
+
+def large_eps_numbers(
+    model: nn.Module, judges: dict[str, nn.Module], x: Tensor, x_adv: Tensor, y: Tensor, *, n_points: int
+) -> dict[str, Tensor]:
+    """Return what independent judges make of large-eps examples (claims C12, C13).
+
+    "changed" [B]: whether the attacked model gives `x_adv` another class than `y`. Of those only, for
+    each judge: "judged_<name>" [C], whether the judge sees the attacked model's new class, and
+    "path_<name>" [C, n_points], the judge's probability of that class from `x` to `x_adv`.
+    """
+    new = probabilities(model, x_adv).argmax(1)
+    changed = new != y
+    path = interpolation(x[changed], x_adv[changed], n_points)
+    numbers = {"changed": changed}
+    for name, judge in judges.items():
+        numbers[f"judged_{name}"] = judged_as(judge, x_adv[changed], new[changed])
+        numbers[f"path_{name}"] = judged_path(judge, path, new[changed])
+    return numbers
+
+
+def summaries(numbers: dict[str, Tensor]) -> list[dict]:
+    """Return a row for each number: mean, standard error over images and n; of paths, one for each point."""
+    rows = []
+    for name, values in numbers.items():
+        columns = values.double().reshape(len(values), -1)
+        for point in range(columns.shape[1] if len(values) else 0):
+            column = columns[:, point]
+            error = column.std().item() / len(column) ** 0.5 if len(column) > 1 else 1.0
+            position = point / (columns.shape[1] - 1) if columns.shape[1] > 1 else 0.0
+            row = {"quantity": name, "position": position, "mean": column.mean().item(), "standard_error": error}
+            rows.append({**row, "n": len(column)})
+    return rows

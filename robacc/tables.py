@@ -7,19 +7,19 @@ from robacc.intervals import wilson
 MODEL = ["model", "norm_train", "eps_train"]
 
 
-def with_intervals(counts: pd.DataFrame, *, z: float) -> pd.DataFrame:
-    """Add accuracy, low and high (Wilson, `z` quantiles) to a table with columns n_correct and n."""
-    limits = [wilson(correct, n, z=z) for correct, n in zip(counts.n_correct, counts.n, strict=True)]
+def with_intervals(counts: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
+    """Add accuracy, low and high (Wilson) to a table with columns n_correct and n."""
+    limits = [wilson(correct, n, confidence=confidence) for correct, n in zip(counts.n_correct, counts.n, strict=True)]
     low, high = zip(*limits, strict=True)
     return counts.assign(accuracy=counts.n_correct / counts.n, low=low, high=high)
 
 
-def accuracy(counts: pd.DataFrame, *, z: float) -> pd.DataFrame:
+def accuracy(counts: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
     """Return one row a model, seed, share of natural examples and attack; no attack is standard accuracy."""
     table = counts.rename(columns={"norm": "norm_test", "eps": "eps_test"})
     table = table.assign(norm_test=table.norm_test.replace("", "none")).drop_duplicates()
     columns = [*MODEL, "natural_fraction", "seed", "norm_test", "eps_test", "n", "n_correct"]
-    return with_intervals(table[columns], z=z).reset_index(drop=True)
+    return with_intervals(table[columns], confidence=confidence).reset_index(drop=True)
 
 
 def standard(table: pd.DataFrame) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def standard(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sizes(
-    sweep: pd.DataFrame, full: pd.DataFrame, curves: pd.DataFrame, *, n_train: int, z: float
+    sweep: pd.DataFrame, full: pd.DataFrame, curves: pd.DataFrame, *, n_train: int, confidence: float
 ) -> pd.DataFrame:
     """Return standard accuracy at every training-set size, a row a model and seed.
 
@@ -39,7 +39,7 @@ def sizes(
     largest = standard(full).merge(last, on=["model", "seed"]).assign(n_train=n_train)
     columns = [*MODEL, "n_train", "seed", "steps", "epochs", "n", "n_correct"]
     table = pd.concat([sweep[columns], largest[columns]]).sort_values([*MODEL, "n_train", "seed"])
-    return with_intervals(table, z=z).reset_index(drop=True)
+    return with_intervals(table, confidence=confidence).reset_index(drop=True)
 
 
 def metrics(table: pd.DataFrame) -> dict[str, dict[str, float]]:

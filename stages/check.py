@@ -1,10 +1,13 @@
 """Check params.yaml before any work; `make repro` calls this first."""
 
+import argparse
+
 from robacc import params
 from stages import cli
 
 
-def main(_) -> None:  # noqa: ANN001
+def main(_: argparse.Namespace) -> None:
+    """Read params.yaml; an error says which value is wrong."""
     params.load()
 
 

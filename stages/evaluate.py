@@ -4,9 +4,12 @@ import argparse
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stages import cli
+
+if TYPE_CHECKING:
+    from robacc.params import Dataset, Evaluate
 
 
 @dataclass(frozen=True)
@@ -23,21 +26,21 @@ class Job:
         return f"{self.file.parent.name}/{self.file.stem} in {self.norm} up to {max(self.eps_grid)}"
 
 
-def evaluate_one(job: Job, on_progress, *, test_set: Path, settings: Any):  # noqa: ANN001, ANN201
+def evaluate_one(job: Job, on_progress, *, test_set: Path, settings: "Evaluate"):  # noqa: ANN001, ANN201
     """Return the model's outcomes and the attack's checks."""
-    from robacc import data, evaluation, models
+    from robacc import adversary, data, evaluation, models
 
     model, _ = models.load(job.file)
     images = data.load(test_set)
     x, y = images.first(len(images))
-    attack = evaluation.Attack(**settings.attack.model_dump())
+    attack = adversary.Attack(**settings.attack.model_dump())
     counts = {"n_robust": settings.n_images, "n_checked": settings.n_checked}
     result = evaluation.evaluate(model, x, y, job.norm, job.eps_grid, attack, **counts, seed=settings.seed)
     on_progress(len(job.eps_grid))
     return result
 
 
-def plan(args: argparse.Namespace, folder: Path, dataset: Any, settings: Any) -> list[Job]:
+def plan(args: argparse.Namespace, folder: Path, dataset: "Dataset", settings: "Evaluate") -> list[Job]:
     """Return the jobs: models trained half and half only at their own eps, standard ones in both norms."""
     jobs = []
     for seed in range(dataset.n_seeds):

@@ -11,7 +11,6 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from robacc import data, models, params, sweep
-    from robacc.evaluation import predict
     from robacc.files import write_csv
     from robacc.training import Job, Recipe
 
@@ -40,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
                 "n_train": job.n_train,
                 "seed": job.seed,
                 "n": len(y),
-                "n_correct": int((predict(model, x) == y).sum()),
+                "n_correct": int((models.predict(model, x) == y).sum()),
                 "steps": steps,
                 "epochs": steps * recipe.batch_size / job.n_train,
                 "subset_sha256": spec["subset"],

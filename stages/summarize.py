@@ -7,7 +7,7 @@ from stages import cli
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write results/<dataset>/: models.csv, accuracy.csv, sizes.csv, checks.csv, metrics.json."""
+    """Write results/<dataset>/: models.csv, accuracy.csv, sizes.csv, checks.csv, pictures.csv, metrics.json."""
     import pandas as pd
 
     from robacc import params, tables
@@ -23,16 +23,18 @@ def main(args: argparse.Namespace) -> None:
             parts[name] = part.assign(model=name, norm_train=norm or "standard", eps_train=eps)
         return pd.concat(parts.values(), ignore_index=True)
 
-    z = p.report.z
-    accuracy = tables.accuracy(collect("evaluate/{}/accuracy.csv"), z=z)
+    confidence = p.report.confidence
+    accuracy = tables.accuracy(collect("evaluate/{}/accuracy.csv"), confidence=confidence)
     n_train = p.datasets[args.dataset].n_train
-    sizes = tables.sizes(collect("sweep/{}.csv"), accuracy, collect("curves/{}.csv"), n_train=n_train, z=z)
+    sweep, curves = collect("sweep/{}.csv"), collect("curves/{}.csv")
+    sizes = tables.sizes(sweep, accuracy, curves, n_train=n_train, confidence=confidence)
     folder = Path("results") / args.dataset
     rows = [{"model": name, "norm": norm or "standard", "eps": eps} for name, (norm, eps) in balls.items()]
     write_csv(rows, folder / "models.csv")
     write_csv(accuracy, folder / "accuracy.csv")
     write_csv(sizes, folder / "sizes.csv")
     write_csv(collect("evaluate/{}/checks.csv"), folder / "checks.csv")
+    write_csv(collect("visualize/{}/numbers.csv"), folder / "pictures.csv")
     write_json(tables.metrics(accuracy), folder / "metrics.json")
 
 

@@ -1,0 +1,266 @@
+"""The paper's claims C1 to C13 as functions of result tables, with the rules of their verdicts.
+
+The rules were written before the values were known. Where a claim is about "adversarial training"
+it is decided at one eps for each norm, the paper's (Table 2), or the nearest in the grid: picking the
+best of several afterwards would make every interval too short. Differences between models are paired
+by seed (same training subset, same test images); the interval is Student's over the seeds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+REPRODUCED, NOT_REPRODUCED, NOT_TESTED = "reproduced", "not reproduced", "not tested at this scale"
+PAPER_EPS = {"l2": 1.5, "linf": 0.3}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that decides about a claim, with its interval, examples `n` and number of seeds."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of the ledger: `statement` is the paper's in our words, `rule` says when it counts as reproduced."""
+
+    id: str
+    statement: str
+    rule: str
+    figure: str
+    verdict: str
+    measures: list[Measure]
+    remark: str = ""
+
+
+def verdict(holds: bool) -> str:
+    """Return the word for a claim that was tested."""
+    return REPRODUCED if holds else NOT_REPRODUCED
+
+
+def mean_over_seeds(name: str, outcomes: Sequence[float], *, n: int, confidence: float) -> Measure:
+    """Return the mean with Student's interval over seeds; of a single seed the interval is everything."""
+    values = np.asarray(outcomes, dtype=float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Measure(name, mean, -1.0, 1.0, n, len(values))
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return Measure(name, mean, mean - half, mean + half, n, len(values))
+
+
+def difference(name: str, ours: pd.DataFrame, base: pd.DataFrame, *, confidence: float) -> Measure:
+    """Return the mean of accuracy of `ours` minus `base`, rows paired by seed."""
+    pairs = ours.merge(base, on="seed", suffixes=("", "_base"))
+    if pairs.empty or pairs.seed.duplicated().any():
+        raise ValueError(f"expected one row a seed on both sides of {name}, got {len(ours)} and {len(base)}")
+    return mean_over_seeds(
+        name, (pairs.accuracy - pairs.accuracy_base).tolist(), n=int(pairs.n.min()), confidence=confidence
+    )
+
+
+def paper_eps(table: pd.DataFrame, norm: str) -> float:
+    """Return the training eps of `norm` in the table that is nearest to the paper's."""
+    grid = np.sort(table[table.norm_train == norm].eps_train.unique())
+    return float(grid[np.abs(grid - PAPER_EPS[norm]).argmin()])
+
+
+def _trained(table: pd.DataFrame, norm: str, eps: float) -> pd.DataFrame:
+    if eps == 0:
+        return table[table.norm_train == "standard"]
+    return table[(table.norm_train == norm) & (table.eps_train == eps)]
+
+
+def _norms(table: pd.DataFrame) -> list[str]:
+    return [norm for norm in ("l2", "linf") if (table.norm_train == norm).any()]
+
+
+def _gains(sizes: pd.DataFrame, n_train: int, confidence: float) -> list[Measure]:
+    """Return, for each norm, standard accuracy at the paper's eps minus that of standard training."""
+    rows = sizes[sizes.n_train == n_train]
+    measures = []
+    for norm in _norms(rows):
+        eps = paper_eps(rows, norm)
+        name = f"std_acc, {norm} eps {eps:g} minus standard, {n_train} images"
+        measures.append(difference(name, _trained(rows, norm, eps), _trained(rows, norm, 0.0), confidence=confidence))
+    return measures
+
+
+def small_sets(sizes: pd.DataFrame, *, confidence: float) -> Claim:
+    """Return C1 from the table of standard accuracy against training-set size."""
+    gains = _gains(sizes, sizes.n_train.min(), confidence)
+    return Claim(
+        "C1",
+        "With few training samples, adversarial training raises standard accuracy.",
+        "At the smallest training-set size the gain at the paper's eps is above 0 beyond its interval, in both norms.",
+        "Figures 1, 6",
+        verdict(all(gain.low > 0 for gain in gains)),
+        gains,
+    )
+
+
+def crossing(sizes: pd.DataFrame, norm: str, eps: float) -> float | None:
+    """Return the training-set size where the curve of `eps` falls below that of standard training.
+
+    Linear interpolation of the mean difference in log size, at its last change of sign from above
+    to below zero; None if the difference does not end below zero or never was above it.
+    """
+    ours = _trained(sizes, norm, eps).groupby("n_train").accuracy.mean()
+    gap = (ours - _trained(sizes, norm, 0.0).groupby("n_train").accuracy.mean()).sort_index()
+    positive = np.flatnonzero(gap.to_numpy() > 0)
+    if not len(positive) or positive[-1] == len(gap) - 1:
+        return None
+    left, right = gap.index[positive[-1]], gap.index[positive[-1] + 1]
+    share = gap[left] / (gap[left] - gap[right])
+    return float(np.exp(np.log(left) + share * (np.log(right) - np.log(left))))
+
+
+def full_set(sizes: pd.DataFrame, *, confidence: float) -> Claim:
+    """Return C2 from the table of standard accuracy against training-set size."""
+    gains = _gains(sizes, sizes.n_train.max(), confidence)
+    crossings = []
+    for norm in _norms(sizes):
+        for eps in np.sort(sizes[sizes.norm_train == norm].eps_train.unique()):
+            at = crossing(sizes, norm, eps)
+            crossings.append(f"{norm} eps {eps:g}: " + ("no crossing" if at is None else f"about {at:,.0f} images"))
+    return Claim(
+        "C2",
+        "With the full training set, adversarial training lowers standard accuracy; the curves cross as n grows.",
+        "At the full size the gain at the paper's eps is below 0 beyond its interval, in both norms.",
+        "Figures 1, 6",
+        verdict(all(gain.high < 0 for gain in gains)),
+        gains,
+        "Crossings: " + "; ".join(crossings) + ".",
+    )
+
+
+def decline_with_eps(accuracy: pd.DataFrame, *, confidence: float) -> Claim:
+    """Return C3 from the table of accuracies of full-set models."""
+    rows = accuracy[(accuracy.norm_test == "none") & (accuracy.natural_fraction == 0)]
+    steps: list[Measure] = []
+    totals: list[Measure] = []
+    for norm in _norms(rows):
+        grid = [0.0, *np.sort(rows[rows.norm_train == norm].eps_train.unique())]
+        for low, high in [*pairwise(grid), (grid[0], grid[-1])]:
+            name = f"std_acc, {norm} eps {high:g} minus eps {low:g}"
+            measure = difference(name, _trained(rows, norm, high), _trained(rows, norm, low), confidence=confidence)
+            (totals if (low, high) == (grid[0], grid[-1]) else steps).append(measure)
+    return Claim(
+        "C3",
+        "Standard accuracy declines steadily as the training eps grows, for l2 and linf.",
+        "In both norms no step of the eps grid raises it beyond its interval, and the whole grid lowers it beyond its.",
+        "Figure 7",
+        verdict(all(step.low <= 0 for step in steps) and all(total.high < 0 for total in totals)),
+        steps + totals,
+    )
+
+
+def half_and_half(accuracy: pd.DataFrame, *, confidence: float) -> Claim:
+    """Return C4 from the table of accuracies; half of each batch natural against all adversarial."""
+    measures: list[Measure] = []
+    for norm in _norms(accuracy):
+        eps = paper_eps(accuracy, norm)
+        rows = _trained(accuracy, norm, eps)
+        for kind, part in (
+            ("std_acc", rows[rows.norm_test == "none"]),
+            ("rob_acc", rows[(rows.norm_test == norm) & (rows.eps_test == eps)]),
+        ):
+            half, full = part[part.natural_fraction == 0.5], part[part.natural_fraction == 0]
+            if len(half):
+                name = f"{kind}, half natural minus all adversarial, {norm} eps {eps:g}"
+                measures.append(difference(name, half, full, confidence=confidence))
+    raised = all(measure.low > 0 for measure in measures if measure.name.startswith("std_acc"))
+    lowered = all(measure.high < 0 for measure in measures if measure.name.startswith("rob_acc"))
+    return Claim(
+        "C4",
+        "Training half on natural, half on adversarial examples slightly raises standard accuracy and costs a similar "
+        "amount of robust accuracy.",
+        "At the paper's eps std_acc rises and rob_acc falls, each beyond its interval, in both norms.",
+        "Table 4",
+        verdict(raised and lowered) if measures else NOT_TESTED,
+        measures,
+    )
+
+
+def _quantity(numbers: pd.DataFrame, quantity: str, norm: str = "") -> pd.DataFrame:
+    rows = numbers[(numbers.quantity == quantity) & (numbers.norm == norm)]
+    return rows.rename(columns={"mean": "accuracy"})
+
+
+def gradients_align(numbers: pd.DataFrame, *, confidence: float) -> Claim:
+    """Return C11 from the table of numbers for the pictures."""
+    measures = []
+    for quantity in ("edge_alignment", "object_share", "low_frequency_share"):
+        rows = _quantity(numbers, quantity)
+        for norm in _norms(rows):
+            eps = paper_eps(rows, norm)
+            name = f"{quantity} of gradients, {norm} eps {eps:g} minus standard"
+            measures.append(
+                difference(name, _trained(rows, norm, eps), _trained(rows, norm, 0.0), confidence=confidence)
+            )
+    return Claim(
+        "C11",
+        "Loss gradients of robust models align with salient image structure; those of standard models look like noise.",
+        "At the paper's eps, in both norms, the gradient's cosine with edge strength, its share of energy on the object "
+        "and its share at low frequencies are all above the standard model's beyond their intervals.",
+        "Figures 2, 10",
+        verdict(all(measure.low > 0 for measure in measures)),
+        measures,
+    )
+
+
+def looks_like_another_class(numbers: pd.DataFrame, *, confidence: float) -> Claim:
+    """Return C12: what independently trained judges see in large-eps l2 examples."""
+    gains, shares = [], []
+    for judge in ("robust", "standard"):
+        rows = _quantity(numbers, f"judged_{judge}", "l2")
+        for norm in _norms(rows):
+            eps = paper_eps(rows, norm)
+            ours, base = _trained(rows, norm, eps), _trained(rows, norm, 0.0)
+            name = f"share that the {judge} judge gives the new class, {norm} eps {eps:g}"
+            gains.append(difference(f"{name} minus standard", ours, base, confidence=confidence))
+            shares.append(
+                mean_over_seeds(name, ours.accuracy.tolist(), n=int(ours.n.min()), confidence=confidence)
+            )
+    return Claim(
+        "C12",
+        "Large-eps adversarial examples of robust models look like another class; those of standard models like noise.",
+        "In large l2 balls, at the paper's eps in both norms: each of two judges trained on another seed gives the attacked "
+        "model's new class to over half of the robust model's examples, and to more of them than of the standard "
+        "model's, beyond the intervals.",
+        "Figures 3, 8, 9",
+        verdict(all(gain.low > 0 for gain in gains) and all(share.low > 0.5 for share in shares)),
+        shares + gains,
+    )
+
+
+def smooth_interpolation(numbers: pd.DataFrame, *, confidence: float) -> Claim:
+    """Return C13: the robust judge's probability of the new class on the way to a large-eps l2 example."""
+    rows = _quantity(numbers, "path_robust", "l2")
+    ends, smooth = [], []
+    for norm in _norms(rows):
+        eps = paper_eps(rows, norm)
+        ours = _trained(rows, norm, eps)
+        curve = ours.groupby("position").accuracy.mean().sort_index().to_numpy()
+        smooth.append(bool((np.diff(curve) > -0.01).all() and np.diff(curve).max() < 0.5))
+        last = ours[ours.position == 1.0]
+        name = f"robust judge's probability of the new class at the end of the path, {norm} eps {eps:g}"
+        ends.append(mean_over_seeds(name, last.accuracy.tolist(), n=int(last.n.min()), confidence=confidence))
+    return Claim(
+        "C13",
+        "The straight line from an image to its large-eps adversarial example of a robust model is smooth and plausible.",
+        "At the paper's eps in both norms, the judge's mean probability of the new class never falls by more than 0.01 from "
+        "one point to the next, never rises by 0.5 or more, and ends above 0.5 beyond its interval.",
+        "Figure 4",
+        verdict(all(smooth) and all(end.low > 0.5 for end in ends)),
+        ends,
+    )

@@ -1,0 +1,41 @@
+"""Decide the paper's claims from the result tables."""
+
+import argparse
+from pathlib import Path
+
+from stages import cli
+
+
+def main(_: argparse.Namespace) -> None:
+    """Write results/ledger.json, a row a claim, and results/claims.json, verdicts and values as metrics."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from robacc import claims, params
+    from robacc.files import must_exist, write_json
+
+    p = params.load()
+    accuracy = pd.read_csv(must_exist(Path("results/mnist/accuracy.csv")), keep_default_na=False)
+    sizes = pd.read_csv(must_exist(Path("results/mnist/sizes.csv")))
+    pictures = pd.read_csv(must_exist(Path("results/mnist/pictures.csv")), keep_default_na=False)
+    confidence = p.report.confidence
+    ledger = [
+        claims.small_sets(sizes, confidence=confidence),
+        claims.full_set(sizes, confidence=confidence),
+        claims.decline_with_eps(accuracy, confidence=confidence),
+        claims.half_and_half(accuracy, confidence=confidence),
+        claims.gradients_align(pictures, confidence=confidence),
+        claims.looks_like_another_class(pictures, confidence=confidence),
+        claims.smooth_interpolation(pictures, confidence=confidence),
+    ]
+    metrics = {
+        claim.id: {"verdict": claim.verdict, **{measure.name: round(measure.value, 6) for measure in claim.measures}}
+        for claim in ledger
+    }
+    write_json({"claims": [asdict(claim) for claim in ledger]}, Path("results/ledger.json"))
+    write_json(metrics, Path("results/claims.json"))
+
+
+if __name__ == "__main__":
+    cli.run(main, cli.parser(__doc__))
