@@ -1,0 +1,96 @@
+"""How the figures look and how they are saved; matplotlib only, no data and no science."""
+
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe & Ito 2008, safe for the colour-blind; black is standard training in every figure.
+STANDARD = "#000000"
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+NORM_LABELS = {"l2": r"$\ell_2$", "linf": r"$\ell_\infty$"}
+
+
+def use_style() -> None:
+    """Set fonts, lines and grid for all figures, and make SVG files the same in every run."""
+    plt.rcParams.update(
+        {
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "lines.linewidth": 1.6,
+            "lines.markersize": 5,
+            "legend.frameon": False,
+            "figure.dpi": 100,
+            "savefig.dpi": 160,
+            "svg.hashsalt": "robacc",
+            "svg.fonttype": "path",
+        }
+    )
+
+
+def save(fig: Figure, name: str, folder: Path = Path("reports/figures")) -> None:
+    """Write `fig` as `name`.png and `name`.svg, without times or versions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fig.savefig(folder / f"{name}.png", bbox_inches="tight", metadata={"Software": None})
+    fig.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+
+
+def colour(index: int) -> str:
+    """Return the colour of the curve `index`: 0 is standard training."""
+    return STANDARD if index == 0 else COLOURS[(index - 1) % len(COLOURS)]
+
+
+def threat_label(norm: str, eps: float) -> str:
+    """Return how a training ball is named in legends."""
+    return "standard" if eps == 0 else f"{NORM_LABELS[norm]}, $\\varepsilon$ = {eps:g}"
+
+
+def signed_rgb(gradient: np.ndarray) -> np.ndarray:
+    """Return a grey-scale gradient [H, W] as colours [H, W, 3]: blue positive, red negative, white zero.
+
+    Clipped to 3 standard deviations of the image (the paper's Section 3.1); a constant gradient
+    without variation is shown white.
+    """
+    limit = 3 * gradient.std()
+    scaled = np.clip(gradient / limit, -1, 1) if limit > 0 else np.zeros_like(gradient)
+    return matplotlib.colormaps["RdBu"]((scaled + 1) / 2)[..., :3]
+
+
+def picture_grid(
+    rows: list[tuple[str, list[np.ndarray]]], *, titles: list[str], subtitles: list[list[str]] | None = None
+) -> Figure:
+    """Draw labelled rows of images [H, W] in [0, 1] or [H, W, 3], with `titles` over the columns.
+
+    `subtitles` [rows][columns] are written under the images.
+    """
+    n_columns = max(len(images) for _, images in rows)
+    extra = 0.24 if subtitles else 0.0
+    fig, axes = plt.subplots(
+        len(rows), n_columns, figsize=(0.92 * n_columns + 1.2, (0.92 + extra) * len(rows) + 0.3), squeeze=False
+    )
+    for i, (label, images) in enumerate(rows):
+        for j, image in enumerate(images):
+            axis = axes[i, j]
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if i == 0 and titles:
+                axis.set_title(titles[j], fontsize=9)
+            if subtitles and subtitles[i][j]:
+                axis.set_xlabel(subtitles[i][j], fontsize=8, labelpad=2)
+        axes[i, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
+    fig.subplots_adjust(wspace=0.06, hspace=0.06 + 0.9 * extra)
+    return fig
+
+
+def percent_axis(axis: Axes) -> None:
+    """Show shares on the y axis as percentages."""
+    axis.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=None))
