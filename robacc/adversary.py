@@ -36,6 +36,7 @@ def strongest(
     This is the adversary of evaluation. "Most" is the margin, positive where the model is wrong:
     a success beats every failure, and what was once found is kept. A point that is fooled leaves
     the batch, so an attack that succeeds early costs little. `start` counts as an iterate.
+    Raises FloatingPointError if the model answers NaN, which would otherwise pass for robust.
     """
     best, best_margin = start.clone(), torch.full_like(y, -torch.inf, dtype=x.dtype)
     active = torch.arange(len(x), device=x.device)
@@ -48,6 +49,8 @@ def strongest(
                 with torch.no_grad():
                     logits = model(x_adv)
             found = margin(logits, y[active])
+            if found.isnan().any():
+                raise FloatingPointError("the model's logits are NaN; no accuracy can be measured")
             better = found > best_margin[active]
             best[active[better]], best_margin[active[better]] = x_adv[better], found[better]
             keep = found <= 0

@@ -1,71 +1,20 @@
-"""The paper's claims C1 to C13 as functions of result tables, with the rules of their verdicts.
+"""The paper's claims about trained nets (C1 to C4, C11 to C13) as functions of result tables.
 
-The rules were written before the values were known. Where a claim is about "adversarial training"
-it is decided at one eps for each norm, the paper's (Table 2), or the nearest in the grid: picking the
-best of several afterwards would make every interval too short. Differences between models are paired
-by seed (same training subset, same test images); the interval is Student's over the seeds.
+The rules of the verdicts were written before the values were known. Where a claim is about
+"adversarial training" it is decided at one eps for each norm, the paper's (Table 2), or the nearest
+in the grid: picking the best of several afterwards would make every interval too short. Differences
+between models are paired by seed (same training subset, same test images); the interval is Student's
+over the seeds.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-REPRODUCED, NOT_REPRODUCED, NOT_TESTED = "reproduced", "not reproduced", "not tested at this scale"
+from robacc.ledger import NOT_TESTED, Claim, Measure, difference, mean_over_seeds, verdict
+
 PAPER_EPS = {"l2": 1.5, "linf": 0.3}
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number that decides about a claim, with its interval, examples `n` and number of seeds."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    n: int
-    seeds: int
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A row of the ledger: `statement` is the paper's in our words, `rule` says when it counts as reproduced."""
-
-    id: str
-    statement: str
-    rule: str
-    figure: str
-    verdict: str
-    measures: list[Measure]
-    remark: str = ""
-
-
-def verdict(holds: bool) -> str:
-    """Return the word for a claim that was tested."""
-    return REPRODUCED if holds else NOT_REPRODUCED
-
-
-def mean_over_seeds(name: str, outcomes: Sequence[float], *, n: int, confidence: float) -> Measure:
-    """Return the mean with Student's interval over seeds; of a single seed the interval is everything."""
-    values = np.asarray(outcomes, dtype=float)
-    mean = float(values.mean())
-    if len(values) < 2:
-        return Measure(name, mean, -1.0, 1.0, n, len(values))
-    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return Measure(name, mean, mean - half, mean + half, n, len(values))
-
-
-def difference(name: str, ours: pd.DataFrame, base: pd.DataFrame, *, confidence: float) -> Measure:
-    """Return the mean of accuracy of `ours` minus `base`, rows paired by seed."""
-    pairs = ours.merge(base, on="seed", suffixes=("", "_base"))
-    if pairs.empty or pairs.seed.duplicated().any():
-        raise ValueError(f"expected one row a seed on both sides of {name}, got {len(ours)} and {len(base)}")
-    return mean_over_seeds(
-        name, (pairs.accuracy - pairs.accuracy_base).tolist(), n=int(pairs.n.min()), confidence=confidence
-    )
 
 
 def paper_eps(table: pd.DataFrame, norm: str) -> float:
@@ -228,9 +177,7 @@ def looks_like_another_class(numbers: pd.DataFrame, *, confidence: float) -> Cla
             ours, base = _trained(rows, norm, eps), _trained(rows, norm, 0.0)
             name = f"share that the {judge} judge gives the new class, {norm} eps {eps:g}"
             gains.append(difference(f"{name} minus standard", ours, base, confidence=confidence))
-            shares.append(
-                mean_over_seeds(name, ours.accuracy.tolist(), n=int(ours.n.min()), confidence=confidence)
-            )
+            shares.append(mean_over_seeds(name, ours.accuracy.tolist(), n=int(ours.n.min()), confidence=confidence))
     return Claim(
         "C12",
         "Large-eps adversarial examples of robust models look like another class; those of standard models like noise.",

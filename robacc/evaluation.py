@@ -64,6 +64,11 @@ def evaluate(
     return Outcomes(y, predict(model, x), norm, eps_grid, fooling), checks
 
 
+def _require(condition: Tensor | bool, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)
+
+
 def check_attack(
     model: nn.Module, x: Tensor, y: Tensor, norm: str, eps_grid: list[float], settings: Attack, *, seed: int
 ) -> dict[str, float]:
@@ -78,17 +83,15 @@ def check_attack(
     for eps in sorted({0.0, eps_grid[0], eps_grid[-1]}):
         threat = ball(norm, eps)
         x_adv, fooled = attack(model, x, y, threat, settings, seed=seed)
-        assert x_adv.isfinite().all(), f"adversarial examples at {norm} eps {eps} are not finite"
-        assert x_adv.min() >= 0 and x_adv.max() <= 1, f"adversarial examples at {norm} eps {eps} leave [0, 1]"
+        where = f"at {norm} eps {eps}"
+        _require(x_adv.isfinite().all(), f"adversarial examples {where} are not finite")
+        _require(x_adv.min() >= 0 and x_adv.max() <= 1, f"adversarial examples {where} leave [0, 1]")
         excess = (threat.size(x_adv.double() - x.double()).max() - eps).item()
         tolerance = LINF_TOLERANCE if norm == "linf" else L2_TOLERANCE * eps
-        assert excess <= tolerance, f"adversarial examples exceed {norm} eps {eps} by {excess}"
+        _require(excess <= tolerance, f"adversarial examples {where} exceed the ball by {excess}")
         largest_excess = max(largest_excess, excess)
-        assert torch.equal(predict(model, x_adv) != y, fooled), (
-            f"success at {norm} eps {eps} is not what the model says"
-        )
-        if eps == 0:
-            assert torch.equal(x_adv, x), "the attack with eps 0 changes the images"
+        _require(torch.equal(predict(model, x_adv) != y, fooled), f"success {where} is not what the model says")
+        _require(eps > 0 or torch.equal(x_adv, x), "the attack with eps 0 changes the images")
         accuracies.append((~fooled).double().mean().item())
-    assert accuracies == sorted(accuracies, reverse=True), f"robust accuracy rises with eps: {accuracies}"
+    _require(accuracies == sorted(accuracies, reverse=True), f"robust accuracy rises with eps: {accuracies}")
     return {"n": len(x), "largest_excess": largest_excess, "std_acc": accuracies[0], "rob_acc": accuracies[-1]}

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
@@ -15,7 +15,7 @@ class ParamsError(ValueError):
 class Section(BaseModel):
     """Values are of the type they are written as, keys are known, and nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _eps(value: object) -> object:
@@ -34,8 +34,10 @@ def _distinct(values: list) -> list:
 DatasetName = Literal["mnist"]
 Eps = Annotated[float, BeforeValidator(_eps)]
 EpsGrid = Annotated[list[Eps], AfterValidator(_distinct)]
+FilledGrid = Annotated[EpsGrid, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0.5, lt=1)]  # of x1 being the label
 Count = Annotated[int, Field(ge=1)]
 Sizes = Annotated[list[Annotated[list[Count], Field(min_length=2, max_length=2)]], Field(min_length=1)]
 
@@ -45,6 +47,13 @@ class Grid(Section):
 
     l2: EpsGrid
     linf: EpsGrid
+
+
+class TestGrid(Section):
+    """Test eps of one data set."""
+
+    l2: FilledGrid
+    linf: FilledGrid
 
 
 class Dataset(Section):
@@ -88,8 +97,11 @@ class RecipeParams(Section):
             raise ValueError("attack_steps * attack_step_size of at least 1, or the attack cannot reach its eps")
         if self.steps[0][0] != 1:
             raise ValueError("steps whose first row is for 1 training image")
-        if [self.lr[0][0], self.lr[-1][0]] != [0.0, 1.0]:
-            raise ValueError("lr whose knots go from 0.0 to 1.0")
+        knots, rates = zip(*self.lr, strict=True)
+        if [knots[0], knots[-1]] != [0.0, 1.0] or list(knots) != sorted(knots) or min(rates) < 0:
+            raise ValueError("lr whose knots rise from 0.0 to 1.0, with rates of at least 0")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"as many mean as std, one a channel, got {len(self.mean)} and {len(self.std)}")
         return self
 
 
@@ -124,7 +136,7 @@ class Evaluate(Section):
     """How the full-set models of one data set are attacked."""
 
     n_images: Count
-    eps: Grid
+    eps: TestGrid
     attack: AttackParams
     seed: int
     n_checked: Count
@@ -157,6 +169,110 @@ class Visualize(Section):
     judges: Judges
 
 
+class Fit(Section):
+    """How classifiers are trained on samples; `robacc.theory_samples.Fit` has the same fields."""
+
+    n_train: Count
+    svm_eps: Annotated[list[Positive], AfterValidator(_distinct), Field(min_length=1)]
+    svm_smoothing: Positive
+    svm_max_gap: Positive
+    logistic_c: Positive
+    net_hidden: Count
+    net_epochs: Count
+    net_penalty: Annotated[float, Field(ge=0)]
+    trees: Count
+    tree_leaves: Annotated[int, Field(ge=2)]
+    tree_rate: Annotated[float, Field(gt=0, le=1)]
+
+
+class Frontier(Section):
+    """Which linear classifiers are drawn in the figure of Theorem 2.1."""
+
+    n: Annotated[int, Field(ge=2)]
+    d: Annotated[list[Count], AfterValidator(_distinct), Field(min_length=1)]
+
+
+class MonteCarlo(Section):
+    """The distribution on which the closed forms are checked, and the number of examples."""
+
+    n: Count
+    d: Count
+    strength: Positive
+
+
+class OptimumGrid(Section):
+    """Where Theorem 2.2's SVM is computed."""
+
+    p: Annotated[list[Probability], Field(min_length=1)]
+    d: Annotated[list[Count], Field(min_length=1)]
+    strengths: Annotated[list[Positive], Field(min_length=1)]
+    eps_train: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
+
+
+class DimensionGrid(Section):
+    """Where the mean of the weak features is computed."""
+
+    d: Annotated[list[Count], Field(min_length=1)]
+    strengths: list[Positive]
+    etas: list[Positive]
+
+
+class Theory(Section):
+    """The distribution of Section 2 and what is trained on it."""
+
+    p: Annotated[list[Probability], AfterValidator(_distinct), Field(min_length=1)]
+    d: Count
+    strengths: Annotated[list[Positive], AfterValidator(_distinct), Field(min_length=1)]
+    eps: Annotated[float, Field(ge=2)]
+    n_seeds: Annotated[int, Field(ge=2)]
+    n_test: Count
+    n_steps: Count
+    decimals: Annotated[int, Field(ge=6, le=15)]
+    fit: Fit
+    frontier: Frontier
+    monte_carlo: MonteCarlo
+    optimum: OptimumGrid
+    dimension: DimensionGrid
+
+
+class LinearOptimum(Section):
+    """The optimum of the linear model: `robacc.linear.fit_optimum`, once for each `l2`."""
+
+    l2: Annotated[list[Positive], AfterValidator(_distinct), Field(min_length=1)]
+    tolerance: Positive
+    max_iterations: Count
+
+
+class LinearSgd(Section):
+    """The paper's training of the linear model; `robacc.linear.fit_sgd` has the same arguments."""
+
+    lr: Positive
+    batch_size: Count
+    epochs: Count
+    seed: int
+
+
+class LinearNoise(Section):
+    """The noise-feature experiment of Appendix E."""
+
+    n_features: Count
+    sizes: Annotated[list[Count], AfterValidator(_distinct), Field(min_length=1)]
+    n_seeds: Count
+
+
+class Linear(Section):
+    """The linear model on two classes of MNIST: Figure 5 and Table 5."""
+
+    classes: Annotated[list[int], AfterValidator(_distinct), Field(min_length=2, max_length=2)]
+    eps: FilledGrid
+    optimum: LinearOptimum
+    sgd: LinearSgd
+    used: Share
+    thresholds: Annotated[list[Share], Field(min_length=1)]
+    n_kept: Annotated[list[Count], AfterValidator(_distinct), Field(min_length=1)]
+    noise: LinearNoise
+
+
 class Report(Section):
     """How results are stated."""
 
@@ -172,10 +288,15 @@ class Params(Section):
     training: Training
     evaluate: dict[DatasetName, Evaluate]
     visualize: dict[DatasetName, Visualize]
+    theory: Theory
+    linear: Linear
     report: Report
 
     @model_validator(mode="after")
-    def _recipes_exist(self) -> "Params":
+    def _sections_agree(self) -> "Params":
+        for section in ("grid", "datasets", "evaluate", "visualize"):
+            if getattr(self, section).keys() != set(get_args(DatasetName)):
+                raise ValueError(f"{section} to have the data sets {', '.join(get_args(DatasetName))}")
         for name, dataset in self.datasets.items():
             if dataset.recipe not in self.recipes:
                 known = ", ".join(self.recipes)

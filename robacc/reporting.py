@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+from latex2mathml.converter import convert
 from markupsafe import Markup
 
 from robacc.claims import PAPER_EPS
@@ -25,19 +26,25 @@ def embed(name: str, kind: str, folder: Path = Path("reports/figures")) -> str:
     return f"data:{MIME[kind]};base64,{base64.b64encode(content).decode()}"
 
 
+def math(formula: str) -> Markup:
+    """Return a LaTeX formula as MathML, which browsers show without scripts."""
+    return Markup(convert(formula))
+
+
 def html_table(table: pd.DataFrame) -> Markup:
     """Return a table without its index; headings say what the columns are."""
     return Markup(table.to_html(index=False, border=0, na_rep="", justify="left"))
 
 
 def interval(measure: dict) -> str:
-    """Return a share as percentage points with its interval, n and number of seeds."""
+    """Return a share in percent, or a difference in points, with its interval, n and number of seeds."""
     value, low, high = (100 * measure[key] for key in ("value", "low", "high"))
-    if measure["seeds"] < 2:
-        text = f"{value:+.2f} points [one seed, no interval]"
-    else:
-        text = f"{value:+.2f} points [{low:+.2f}, {high:+.2f}]"
-    return f"{text} (n = {measure['n']:,}, {measure['seeds']} seeds)"
+    sign, unit = ("+", " points") if measure["is_difference"] else ("", " %")
+    spread = f" [{low:{sign}.2f}, {high:{sign}.2f}]" if low < high else ""
+    if measure["is_difference"] and measure["seeds"] == 1:
+        spread = " [one seed, no interval]"
+    seeds = f", {measure['seeds']} seeds" if measure["seeds"] > 1 else ""
+    return f"{value:{sign}.2f}{unit}{spread} (n = {measure['n']:,}{seeds})"
 
 
 def count_verdicts(claims: list[dict]) -> str:
@@ -57,7 +64,7 @@ def summary(claims: list[dict]) -> str:
 
 
 def differences(here: dict, paper: dict) -> list[tuple[str, str, str]]:
-    """Return (key, value here, value there) of every setting that differs."""
+    """Return (key, value here, value there) of every setting that differs, the steps at full size only."""
     return [(key, str(here[key]), str(paper[key])) for key in here if here[key] != paper[key]]
 
 
@@ -115,6 +122,38 @@ def half_table(accuracy: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().rename_axis(None, axis=1)
 
 
+def linear_table(accuracy: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """Return Table 5: accuracies in percent of the standard and the most robust linear model, a row a fit."""
+    keys = ["optimizer", "l2", "eps_train"]
+    strongest = accuracy.eps_test.max()
+    rows = accuracy[accuracy.eps_train.isin([0.0, accuracy.eps_train.max()]) & accuracy.eps_test.isin([0.0, strongest])]
+    names = {"none": "standard", "linf": "adversarial", "linf-box": "adversarial, pixels kept in [0, 1]"}
+    rows = rows.assign(column=rows.split.map(str) + ", " + rows.attack.map(names))
+    table = rows.pivot_table(index=keys, columns="column", values="accuracy", sort=False).mul(100).round(2)
+    sizes = models.set_index(keys)[["l1_norm", "gradient_norm", "iterations"]]
+    sizes["gradient_norm"] = sizes.gradient_norm.map("{:.0e}".format)
+    return table.join(sizes.round(2)).reset_index()
+
+
+def optimum_table(optimum: pd.DataFrame) -> pd.DataFrame:
+    """Return the exact optima where Theorem 2.2's hypotheses hold, accuracies in percent."""
+    rows = optimum[optimum.violated == ""]
+    percents = {f"{kind}, %": (100 * rows[kind]).round(4) for kind in ("std_acc", "rob_acc")}
+    settings = rows[["p", "d", "strength"]].rename(columns={"strength": "eta sqrt(d)"})
+    return settings.assign(**{"training eps / eta": (rows.eps_train / rows.eta).round(2)}, **percents)
+
+
+def transfer_table(transfer: pd.DataFrame) -> pd.DataFrame:
+    """Return the accuracy of victims on perturbations made without them, a row a victim, a column a p."""
+    rows = transfer[(transfer.source == "distribution") & (transfer.strength == transfer.strength.max())]
+    victim = rows.victim.where(
+        rows.eps_train == 0, rows.victim + " (training eps " + rows.eps_train.map("{:.3f}".format) + ")"
+    )
+    rows = rows.assign(victim=victim, column=rows.p.map("p = {:g}".format))
+    table = rows.pivot_table(index="victim", columns="column", values="adv_acc", aggfunc=percent, sort=False)
+    return table.reset_index().rename_axis(None, axis=1)
+
+
 def file_hash(*files: Path) -> str:
     """Return the SHA-256 of the contents of `files`, in this order."""
     digest = hashlib.sha256()
@@ -123,7 +162,7 @@ def file_hash(*files: Path) -> str:
     return digest.hexdigest()
 
 
-def hashes(data: Path = Path("data/mnist")) -> dict[str, str]:
+def hashes(data: Path, parameters: Path) -> dict[str, str]:
     """Return the hashes of data, code and parameters that the report names."""
     return {
         "Training data, SHA-256": file_hash(data / "train.safetensors"),
@@ -131,5 +170,5 @@ def hashes(data: Path = Path("data/mnist")) -> dict[str, str]:
         "Code of training": code_hash("stages.train", "stages.size_sweep"),
         "Code of evaluation": code_hash("stages.evaluate"),
         "Code of pictures": code_hash("stages.visualize"),
-        "params.yaml, SHA-256": file_hash(Path("params.yaml")),
+        "Parameters, SHA-256": file_hash(parameters),
     }

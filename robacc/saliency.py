@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robacc.attacks import check_input, cross_entropy, input_gradient, pgd
-from robacc.models import eval_mode
+from robacc.models import eval_mode, predict
 from robacc.norms import Ball
 
 
@@ -45,6 +45,23 @@ def probabilities(model: nn.Module, x: Tensor) -> Tensor:
         return model(x).softmax(1)
 
 
+def pictures(
+    model: nn.Module, x: Tensor, y: Tensor, threats: list[Ball], *, n_steps: int, step_size: float, n_points: int
+) -> dict[str, Tensor]:
+    """Return what the figures show of `x` and `y` as named arrays.
+
+    Predictions and gradients, and for each large ball, with its norm in the name, the adversarial
+    examples, their predictions and the interpolations.
+    """
+    arrays = {"x": x, "y": y, "predicted": predict(model, x), "gradient": loss_gradients(model, x, y)}
+    for threat in threats:
+        x_adv = large_eps_examples(model, x, y, threat, n_steps=n_steps, step_size=step_size)
+        arrays[f"x_adv_{threat.norm}"] = x_adv
+        arrays[f"predicted_{threat.norm}"] = predict(model, x_adv)
+        arrays[f"path_{threat.norm}"] = interpolation(x, x_adv, n_points)
+    return arrays
+
+
 def edge_strength(x: Tensor) -> Tensor:
     """Return the length of the Sobel gradient of grey images [B, 1, H, W], same shape."""
     smooth, slope = torch.tensor([1.0, 2.0, 1.0]), torch.tensor([-1.0, 0.0, 1.0])
@@ -64,7 +81,7 @@ def object_share(gradient: Tensor, x: Tensor) -> Tensor:
 
 
 def low_frequency_share(gradient: Tensor) -> Tensor:
-    """Return the share of the gradient's energy at spatial frequencies under a quarter of the sampling rate's half, [B].
+    """Return the share of the gradient's energy under a quarter of the highest frequency, [B].
 
     White noise of n pixels has about pi / 64 of its energy there.
     """
@@ -115,15 +132,24 @@ def large_eps_numbers(
     return numbers
 
 
-def summaries(numbers: dict[str, Tensor]) -> list[dict]:
-    """Return a row for each number: mean, standard error over images and n; of paths, one for each point."""
+def summaries(numbers: dict[str, Tensor], **labels: str | int) -> list[dict]:
+    """Return a row for each number: mean, standard error over images and n; of paths, one for each point.
+
+    `labels` are columns of every row.
+    """
     rows = []
     for name, values in numbers.items():
-        columns = values.double().reshape(len(values), -1)
+        columns = values.double()[:, None].flatten(1)
         for point in range(columns.shape[1] if len(values) else 0):
             column = columns[:, point]
             error = column.std().item() / len(column) ** 0.5 if len(column) > 1 else 1.0
             position = point / (columns.shape[1] - 1) if columns.shape[1] > 1 else 0.0
-            row = {"quantity": name, "position": position, "mean": column.mean().item(), "standard_error": error}
+            row = {
+                **labels,
+                "quantity": name,
+                "position": position,
+                "mean": column.mean().item(),
+                "standard_error": error,
+            }
             rows.append({**row, "n": len(column)})
     return rows

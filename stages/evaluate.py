@@ -4,12 +4,9 @@ import argparse
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from robacc.params import Dataset, Evaluate, model_id
 from stages import cli
-
-if TYPE_CHECKING:
-    from robacc.params import Dataset, Evaluate
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Job:
         return f"{self.file.parent.name}/{self.file.stem} in {self.norm} up to {max(self.eps_grid)}"
 
 
-def evaluate_one(job: Job, on_progress, *, test_set: Path, settings: "Evaluate"):  # noqa: ANN001, ANN201
+def evaluate_one(job: Job, on_progress, *, test_set: Path, settings: Evaluate):  # noqa: ANN001, ANN201
     """Return the model's outcomes and the attack's checks."""
     from robacc import adversary, data, evaluation, models
 
@@ -34,13 +31,13 @@ def evaluate_one(job: Job, on_progress, *, test_set: Path, settings: "Evaluate")
     images = data.load(test_set)
     x, y = images.first(len(images))
     attack = adversary.Attack(**settings.attack.model_dump())
-    counts = {"n_robust": settings.n_images, "n_checked": settings.n_checked}
-    result = evaluation.evaluate(model, x, y, job.norm, job.eps_grid, attack, **counts, seed=settings.seed)
+    counts = {"n_robust": settings.n_images, "n_checked": settings.n_checked, "seed": settings.seed}
+    result = evaluation.evaluate(model, x, y, job.norm, job.eps_grid, attack, **counts)
     on_progress(len(job.eps_grid))
     return result
 
 
-def plan(args: argparse.Namespace, folder: Path, dataset: "Dataset", settings: "Evaluate") -> list[Job]:
+def plan(args: argparse.Namespace, folder: Path, dataset: Dataset, settings: Evaluate) -> list[Job]:
     """Return the jobs: models trained half and half only at their own eps, standard ones in both norms."""
     jobs = []
     for seed in range(dataset.n_seeds):
@@ -55,15 +52,12 @@ def plan(args: argparse.Namespace, folder: Path, dataset: "Dataset", settings: "
 
 def main(args: argparse.Namespace) -> None:
     """Write results/evaluate/<id>/: accuracy.csv, checks.csv, and outcomes.npz with every example."""
-    import torch
-
     from robacc import params, sweep
     from robacc.files import write_arrays, write_csv
 
-    torch.set_num_threads(1)
     p = params.load()
     settings = p.evaluate[args.dataset]
-    name = params.model_id(args.dataset, args.norm, args.eps)
+    name = model_id(args.dataset, args.norm, args.eps)
     jobs = plan(args, Path("models") / name, p.datasets[args.dataset], settings)
     work = partial(evaluate_one, test_set=Path("data") / args.dataset / "test.safetensors", settings=settings)
     units = [len(job.eps_grid) for job in jobs]
@@ -73,8 +67,8 @@ def main(args: argparse.Namespace) -> None:
         model = {"seed": job.seed, "natural_fraction": job.natural_fraction}
         rows += [{**model, **row} for row in outcomes.counts()]
         checks.append({**model, "norm": job.norm, **measures})
-        arrays[f"seed{job.seed}-natural{job.natural_fraction}-predicted"] = outcomes.predicted.numpy()
-        arrays[f"seed{job.seed}-natural{job.natural_fraction}-{job.norm}-fooling-eps"] = outcomes.fooling_eps.numpy()
+        arrays[f"{job.file.stem}-predicted"] = outcomes.predicted.numpy()
+        arrays[f"{job.file.stem}-{job.norm}-fooling-eps"] = outcomes.fooling_eps.numpy()
     folder = Path("results/evaluate") / name
     write_csv(rows, folder / "accuracy.csv")
     write_csv(checks, folder / "checks.csv")

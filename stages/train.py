@@ -9,13 +9,10 @@ from stages import cli
 
 def main(args: argparse.Namespace) -> None:
     """Write models/<id>/seed<k>-natural<share>.safetensors and results/curves/<id>.csv."""
-    import torch
-
     from robacc import params, sweep
     from robacc.files import whole, write_csv
     from robacc.training import Job, Recipe
 
-    torch.set_num_threads(1)
     p = params.load()
     dataset = p.datasets[args.dataset]
     jobs = [

@@ -9,13 +9,10 @@ from stages import cli
 
 def main(args: argparse.Namespace) -> None:
     """Write models/<dataset>-judges/standard.safetensors and robust.safetensors."""
-    import torch
-
     from robacc import params, sweep
     from robacc.files import whole
     from robacc.training import Job, Recipe
 
-    torch.set_num_threads(1)
     p = params.load()
     judges, n_train = p.visualize[args.dataset].judges, p.datasets[args.dataset].n_train
     jobs = {

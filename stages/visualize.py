@@ -4,12 +4,9 @@ import argparse
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from robacc.params import Visualize, model_id
 from stages import cli
-
-if TYPE_CHECKING:
-    from robacc.params import Visualize
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Job:
         return f"{self.file.parent.name}/{self.file.stem}"
 
 
-def visualize_one(job: Job, on_progress, *, settings: "Visualize"):  # noqa: ANN001, ANN201
+def visualize_one(job: Job, on_progress, *, settings: Visualize):  # noqa: ANN001, ANN201
     """Return the arrays of the pictures, and the numbers over many images as rows."""
     import torch
 
@@ -32,40 +29,32 @@ def visualize_one(job: Job, on_progress, *, settings: "Visualize"):  # noqa: ANN
     from robacc.norms import ball
 
     model, _ = models.load(job.file)
-    judges = {
-        name: models.load(Path(f"models/{job.dataset}-judges/{name}.safetensors"))[0] for name in ("standard", "robust")
-    }
+    folder = Path(f"models/{job.dataset}-judges")
+    judges = {name: models.load(folder / f"{name}.safetensors")[0] for name in ("standard", "robust")}
     test = data.load(Path("data") / job.dataset / "test.safetensors")
+    threats = [ball(norm, getattr(settings.large_eps, norm)) for norm in ("l2", "linf")]
     n_steps, step_size, n_points = settings.n_steps, settings.step_size, settings.n_points
     index = torch.cat([(test.y == label).nonzero()[: settings.n_per_class, 0] for label in test.y.unique()])
-    x, y = test.batch(index)
-    pictures = {"index": index, "x": x, "y": y, "predicted": models.predict(model, x)}
-    pictures["gradient"] = saliency.loss_gradients(model, x, y)
-    many_x, many_y = test.first(settings.n_images)
-    numbers = [("", saliency.gradient_numbers(model, many_x, many_y))]
-    for norm in ("l2", "linf"):
-        threat = ball(norm, getattr(settings.large_eps, norm))
-        attack = partial(saliency.large_eps_examples, model, threat=threat, n_steps=n_steps, step_size=step_size)
-        x_adv = attack(x, y)
-        path = saliency.interpolation(x, x_adv, n_points)
-        pictures |= {f"x_adv_{norm}": x_adv, f"predicted_{norm}": models.predict(model, x_adv), f"path_{norm}": path}
-        many_adv = attack(many_x, many_y)
-        numbers.append((norm, saliency.large_eps_numbers(model, judges, many_x, many_adv, many_y, n_points=n_points)))
+    pictures = saliency.pictures(
+        model, *test.batch(index), threats, n_steps=n_steps, step_size=step_size, n_points=n_points
+    )
+    x, y = test.first(settings.n_images)
+    rows = saliency.summaries(saliency.gradient_numbers(model, x, y), norm="", seed=job.seed)
+    for threat in threats:
+        x_adv = saliency.large_eps_examples(model, x, y, threat, n_steps=n_steps, step_size=step_size)
+        numbers = saliency.large_eps_numbers(model, judges, x, x_adv, y, n_points=n_points)
+        rows += saliency.summaries(numbers, norm=threat.norm, seed=job.seed)
     on_progress(1)
-    rows = [{"seed": job.seed, "norm": norm, **row} for norm, values in numbers for row in saliency.summaries(values)]
-    return {key: value.numpy() for key, value in pictures.items()}, rows
+    return {"index": index.numpy(), **{key: value.numpy() for key, value in pictures.items()}}, rows
 
 
 def main(args: argparse.Namespace) -> None:
     """Write results/visualize/<id>/: pictures.npz of the first seed, numbers.csv of all seeds."""
-    import torch
-
     from robacc import params, sweep
     from robacc.files import must_exist, write_arrays, write_csv
 
-    torch.set_num_threads(1)
     p = params.load()
-    name = params.model_id(args.dataset, args.norm, args.eps)
+    name = model_id(args.dataset, args.norm, args.eps)
     folder = Path("models") / name
     jobs = [
         Job(args.dataset, must_exist(folder / f"seed{seed}-natural0.0.safetensors"), seed)

@@ -1,0 +1,62 @@
+"""What a row of the claims ledger is, and the intervals its numbers have."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+REPRODUCED, NOT_REPRODUCED, NOT_TESTED = "reproduced", "not reproduced", "not tested at this scale"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One share, or difference of shares, that decides about a claim: its interval, examples `n`, number of seeds."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    seeds: int
+    is_difference: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of the ledger: `statement` is the paper's in our words, `rule` says when it counts as reproduced."""
+
+    id: str
+    statement: str
+    rule: str
+    figure: str
+    verdict: str
+    measures: list[Measure]
+    remark: str = ""
+
+
+def verdict(holds: bool) -> str:
+    """Return the word for a claim that was tested."""
+    return REPRODUCED if holds else NOT_REPRODUCED
+
+
+def mean_over_seeds(
+    name: str, outcomes: Sequence[float], *, n: int, confidence: float, is_difference: bool = False
+) -> Measure:
+    """Return the mean with Student's interval over seeds; of a single seed the interval is everything."""
+    values = np.asarray(outcomes, dtype=float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Measure(name, mean, -1.0, 1.0, n, len(values), is_difference)
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return Measure(name, mean, mean - half, mean + half, n, len(values), is_difference)
+
+
+def difference(name: str, ours: pd.DataFrame, base: pd.DataFrame, *, confidence: float) -> Measure:
+    """Return the mean of accuracy of `ours` minus `base`, rows paired by seed."""
+    pairs = ours.merge(base, on="seed", suffixes=("", "_base"))
+    if pairs.empty or pairs.seed.duplicated().any():
+        raise ValueError(f"expected one row a seed on both sides of {name}, got {len(ours)} and {len(base)}")
+    gaps = (pairs.accuracy - pairs.accuracy_base).tolist()
+    return mean_over_seeds(name, gaps, n=int(pairs.n.min()), confidence=confidence, is_difference=True)

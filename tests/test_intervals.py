@@ -1,0 +1,38 @@
+"""The Wilson interval against scipy and published values."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from robacc.intervals import wilson
+
+
+@given(n=st.integers(1, 10000), share=st.floats(0, 1), confidence=st.sampled_from([0.5, 0.9, 0.95, 0.999]))
+def test_interval_is_scipys(n, share, confidence):
+    correct = round(share * n)
+    expected = binomtest(correct, n).proportion_ci(confidence_level=confidence, method="wilson")
+    assert wilson(correct, n, confidence=confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "expected"),
+    [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611)), (1, 29, (0.0061, 0.1718))],
+)
+def test_interval_is_the_published_one(correct, n, expected):
+    """Newcombe 1998, Statistics in Medicine 17, Table I, method 3."""
+    assert wilson(correct, n, confidence=0.95) == pytest.approx(expected, abs=5e-5)
+
+
+@given(n=st.integers(1, 500), correct=st.integers(0, 500))
+def test_interval_holds_the_share_and_stays_in_zero_to_one(n, correct):
+    correct = min(correct, n)
+    low, high = wilson(correct, n, confidence=0.95)
+    assert 0 <= low <= correct / n + 1e-12
+    assert correct / n - 1e-12 <= high <= 1
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 0), (-1, 10), (11, 10)])
+def test_impossible_counts_are_refused(correct, n):
+    with pytest.raises(ValueError, match=f"expected 0 <= correct <= n and n > 0, got {correct} of {n}"):
+        wilson(correct, n, confidence=0.95)

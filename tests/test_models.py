@@ -1,0 +1,145 @@
+"""The networks, their initialisation, and their files."""
+
+import pickle
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from robacc import models
+from robacc.models import ARCHITECTURES, Normalize, SpaceToDepthConv2d, build, eval_mode, load, save
+from robacc.seeding import generator
+
+SPEC = {"arch": "small_cnn", "mean": [0.1307], "std": [0.3081]}
+
+
+def net(arch: str = "small_cnn", seed: int = 0) -> nn.Module:
+    return build(arch, mean=[0.1307], std=[0.3081], seed=seed)
+
+
+def batch(n: int = 3) -> torch.Tensor:
+    return torch.rand(n, 1, 28, 28, generator=generator(0))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, (28, 28)), (3, (8, 12)), (2, (2, 2))])
+def test_space_to_depth_is_the_plain_convolution(channels, size):
+    fast = SpaceToDepthConv2d(channels, 5).double()
+    plain = nn.Conv2d(channels, 5, kernel_size=4, stride=2, padding=1).double()
+    plain.load_state_dict(fast.state_dict())
+    results = []
+    for layer in (fast, plain):
+        x = torch.rand(4, channels, *size, generator=generator(1), dtype=torch.float64, requires_grad=True)
+        out = layer(x)
+        weights = torch.rand(out.shape, generator=generator(2), dtype=torch.float64)
+        results.append([out, *torch.autograd.grad((out * weights).sum(), [x, layer.weight, layer.bias])])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_normalize_takes_pixels_and_carries_its_numbers():
+    # trap 22
+    layer = Normalize([0.1, 0.2, 0.3], [0.5, 1.0, 2.0])
+    x = torch.rand(2, 3, 4, 4, generator=generator(0))
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 1.0, 2.0])
+    expected = (x.permute(0, 2, 3, 1) - mean) / std
+    torch.testing.assert_close(layer(x), expected.permute(0, 3, 1, 2))
+    assert set(layer.state_dict()) == {"mean", "std"}
+    assert not list(layer.parameters())
+    outside = torch.full((1, 3, 1, 1), 1.5)
+    assert (layer(outside) > layer(torch.ones(1, 3, 1, 1))).all()  # nothing is clipped in silence
+
+
+@pytest.mark.parametrize(("arch", "count"), [("small_cnn", 166_406), ("paper_cnn", 3_274_634)])
+def test_parameter_counts_are_those_of_the_papers(arch, count):
+    assert sum(p.numel() for p in net(arch).parameters()) == count
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_net_maps_images_to_ten_finite_logits(arch):
+    logits = net(arch)(batch())
+    assert logits.shape == (3, 10)
+    assert logits.isfinite().all()
+    assert isinstance(net(arch)[0], Normalize)
+
+
+def test_the_result_does_not_depend_on_the_memory_layout():
+    x = batch()
+    torch.testing.assert_close(net()(x), net()(x.contiguous(memory_format=torch.channels_last)))
+
+
+def test_an_example_does_not_depend_on_its_batch():
+    # trap 2
+    model, x = net().eval(), batch(8)
+    torch.testing.assert_close(model(x), torch.cat([model(row[None]) for row in x]), rtol=0, atol=1e-5)
+
+
+def test_build_is_a_function_of_the_seed_and_leaves_the_global_generator_alone():
+    # trap 25
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    first = net(seed=0).state_dict()
+    assert torch.equal(torch.rand(3), expected)
+    again, other = net(seed=0).state_dict(), net(seed=1).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first if name.startswith("1."))
+
+
+def test_unknown_architecture_is_refused():
+    with pytest.raises(ValueError, match="expected arch to be one of small_cnn, paper_cnn, got 'resnet'"):
+        net("resnet")
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_what_is_saved_is_loaded(arch, tmp_path):
+    model, path = net(arch, seed=5), tmp_path / "model.safetensors"
+    save(model, path, {**SPEC, "arch": arch, "log": [{"loss": 0.5}]})
+    loaded, spec = load(path)
+    assert torch.equal(loaded(batch()), model(batch()))
+    assert spec == {**SPEC, "arch": arch, "log": [{"loss": 0.5}]}
+    assert not any(module.training for module in loaded.modules())
+
+
+def test_the_file_is_the_same_every_time(tmp_path):
+    # trap 38
+    for name in ("a", "b"):
+        save(net(), tmp_path / name, SPEC)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+class Exploit:
+    def __reduce__(self) -> tuple:
+        return (pytest.fail, ("a pickle was executed",))
+
+
+@pytest.mark.parametrize("writer", ["pickle", "torch"])
+def test_a_pickle_is_refused_and_not_executed(writer, tmp_path):
+    # trap 40
+    path = tmp_path / "model.safetensors"
+    if writer == "pickle":
+        path.write_bytes(pickle.dumps(Exploit()))
+    else:
+        torch.save(net().state_dict(), path)
+    with pytest.raises(SafetensorError):
+        load(path)
+
+
+def test_weights_of_another_net_are_refused(tmp_path):
+    # trap 40
+    save(net("paper_cnn"), tmp_path / "model.safetensors", SPEC)
+    with pytest.raises(RuntimeError, match=r"size mismatch|Missing key"):
+        models.load(tmp_path / "model.safetensors")
+
+
+def test_eval_mode_restores_every_module(norm_net):
+    # trap 1
+    model = norm_net()
+    model.features[1].eval()
+    before = [module.training for module in model.modules()]
+    with eval_mode(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == before
+    with pytest.raises(KeyError), eval_mode(model):
+        raise KeyError
+    assert [module.training for module in model.modules()] == before

@@ -1,0 +1,152 @@
+"""The real graph on the smoke recipe: `dvc repro` in a temporary clone, and what its users do next."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+SMOKE = {
+    ("grid", "mnist", "l2"): [1.5],
+    ("grid", "mnist", "linf"): [0.3],
+    ("datasets", "mnist", "recipe"): "mnist-smoke",
+    ("datasets", "mnist", "sizes"): [[100, 2], [1000, 1]],
+    ("datasets", "mnist", "n_seeds"): 2,
+    ("evaluate", "mnist", "n_images"): 60,
+    ("evaluate", "mnist", "n_checked"): 20,
+    ("visualize", "mnist", "n_steps"): 40,
+}
+
+
+class Clone:
+    """A copy of the project as git has it, in which DVC commands run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        incoming = ROOT / "data" / "incoming" / "mnist"
+        mirror = {"ROBACC_MIRROR": str(incoming)} if incoming.is_dir() else {}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.env = {**mirror, **os.environ, "PATH": path, "PYTHONHASHSEED": "0", "DVC_NO_ANALYTICS": "1"}
+
+    def run(self, *command: str, code: int = 0) -> str:
+        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False)
+        output = done.stdout + done.stderr
+        assert done.returncode == code, f"{' '.join(command)} gave {done.returncode}:\n{output[-4000:]}"
+        return output
+
+    def configure(self, values: dict) -> None:
+        yaml = YAML()
+        params = yaml.load(self.folder / "params.yaml")
+        for (*path, last), value in values.items():
+            section = params
+            for key in path:
+                section = section[key]
+            section[last] = value
+        yaml.dump(params, self.folder / "params.yaml")
+
+    def models(self) -> set[str]:
+        return set(pd.read_csv(self.folder / "results/mnist/accuracy.csv").model)
+
+
+def run_stages(output: str) -> set[str]:
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clone") / "project"
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, files.split("\0")):
+        if (ROOT / name).exists() and name != "dvc.lock" and not name.startswith(("results/", "reports/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    clone = Clone(folder)
+    clone.run("git", "init", "-q")
+    clone.run("git", "config", "user.email", "test@example.org")
+    clone.run("git", "config", "user.name", "test")
+    clone.configure(SMOKE)
+    clone.output = clone.run("dvc", "repro")
+    clone.run("git", "add", "-A")
+    clone.run("git", "commit", "-qm", "smoke")
+    return clone
+
+
+def test_the_graph_makes_every_result(clone):
+    assert clone.models() == {"mnist-standard", "mnist-l2-1.5", "mnist-linf-0.3"}
+    sizes = pd.read_csv(clone.folder / "results/mnist/sizes.csv")
+    assert set(sizes.n_train) == {100, 1000, 60000}
+    assert (sizes.n == 10000).all()
+    assert {path.suffix for path in (clone.folder / "reports/figures").iterdir()} == {".png", ".svg"}
+    assert (clone.folder / "reports/index.html").stat().st_size > 100_000
+
+
+def test_robust_training_shows_even_here(clone):
+    accuracy = pd.read_csv(clone.folder / "results/mnist/accuracy.csv", keep_default_na=False)
+    robust = accuracy[(accuracy.norm_test == "l2") & (accuracy.eps_test == 1.5)].groupby("model").accuracy.mean()
+    assert robust["mnist-l2-1.5"] > robust["mnist-standard"] + 0.1
+
+
+def test_nothing_is_written_outside_the_outputs(clone):
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+def test_a_second_repro_runs_nothing(clone):
+    assert run_stages(clone.run("dvc", "repro")) == set()
+
+
+def test_metrics_and_plots_have_names(clone):
+    metrics = json.loads(clone.run("dvc", "metrics", "show", "--json"))
+    values = metrics[""]["data"]["results/mnist/metrics.json"]["data"]
+    assert values["mnist-l2-1.5"].keys() == {"std_acc", "rob_acc"}
+    shown = clone.run("dvc", "plots", "show", "--json", "--out", "dvc_plots")
+    assert "results/curves/mnist-l2-1.5.csv" in shown.replace("\\\\", "/")
+    assert "mnist-l2-1.5" in clone.run("dvc", "exp", "show", "--csv")
+
+
+def test_a_stage_repeats_bit_by_bit(clone):
+    lock = (clone.folder / "dvc.lock").read_text()
+    shutil.rmtree(clone.folder / "checkpoints")
+    stages = [
+        "train_robust_mnist_linf@0.3",
+        "evaluate_mnist_linf@0.3",
+        "visualize_mnist_linf@0.3",
+        "figure_7_training_eps",
+    ]
+    clone.env["ROBACC_WORKERS"] = "1"
+    clone.run("dvc", "repro", "-f", "-s", "--no-run-cache", *stages)
+    del clone.env["ROBACC_WORKERS"]
+    assert (clone.folder / "dvc.lock").read_text() == lock
+
+
+def test_a_new_eps_costs_that_eps_and_an_old_one_leaves(clone):
+    output = clone.run("dvc", "exp", "run", "-S", "grid.mnist.l2=[2.5]")
+    trained = {
+        stage for stage in run_stages(output) if stage.startswith(("fetch", "train", "size", "evaluate", "visualize"))
+    }
+    assert trained == {f"{kind}_mnist_l2@2.5" for kind in ("train_robust", "size_sweep", "evaluate", "visualize")}
+    assert clone.models() == {"mnist-standard", "mnist-l2-2.5", "mnist-linf-0.3"}
+    page = (clone.folder / "reports/index.html").read_text()
+    assert "<td>l2 eps 2.5</td>" in page
+    assert "<td>l2 eps 1.5</td>" not in page
+    assert "mnist-l2-2.5" in clone.run("dvc", "metrics", "diff", "HEAD")
+
+
+def test_wrong_parameters_end_in_one_line_before_any_work(clone):
+    clone.run("git", "checkout", "-q", "params.yaml")
+    clone.configure({("evaluate", "mnist", "n_images"): "many"})
+    message = clone.run(sys.executable, "-m", "stages.check", code=1)
+    assert message.strip().splitlines() == [
+        "check: params.yaml: expected evaluate.mnist.n_images: a valid integer, got 'many'"
+    ]
+    clone.run("git", "checkout", "-q", "params.yaml")

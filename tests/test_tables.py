@@ -1,0 +1,115 @@
+"""Tidy tables: which rows, which counts, which means."""
+
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from robacc import tables
+
+STANDARD = {"model": "mnist-standard", "norm_train": "standard", "eps_train": 0.0}
+ROBUST = {"model": "mnist-l2-1.5", "norm_train": "l2", "eps_train": 1.5}
+
+
+def row(model: dict, seed: int, norm: str, eps: float, n_correct: int, fraction: float = 0.0, n: int = 100) -> dict:
+    attack = {"norm": norm, "eps": eps, "n": n, "n_correct": n_correct}
+    return {"seed": seed, "natural_fraction": fraction, **attack, **model}
+
+
+# The standard model is attacked in two norms, so its standard accuracy is written twice.
+COUNTS = pd.DataFrame(
+    [
+        row(STANDARD, 0, "", 0.0, 99),
+        row(STANDARD, 0, "l2", 1.5, 10),
+        row(STANDARD, 0, "", 0.0, 99),
+        row(STANDARD, 0, "linf", 0.1, 20),
+        row(ROBUST, 0, "", 0.0, 96),
+        row(ROBUST, 0, "l2", 0.5, 90),
+        row(ROBUST, 0, "l2", 1.5, 60),
+        row(ROBUST, 1, "", 0.0, 94),
+        row(ROBUST, 1, "l2", 1.5, 70),
+        row(ROBUST, 0, "", 0.0, 98, 0.5),
+        row(ROBUST, 0, "l2", 1.5, 30, 0.5),
+    ]
+)
+
+
+@pytest.fixture
+def accuracy() -> pd.DataFrame:
+    return tables.accuracy(COUNTS, confidence=0.95)
+
+
+def test_every_accuracy_has_its_wilson_interval(accuracy):
+    for entry in accuracy.itertuples():
+        interval = binomtest(entry.n_correct, entry.n).proportion_ci(confidence_level=0.95, method="wilson")
+        assert (entry.low, entry.high) == pytest.approx((interval.low, interval.high))
+        assert entry.accuracy == entry.n_correct / entry.n
+        assert entry.low <= entry.accuracy <= entry.high
+
+
+def test_a_measurement_is_one_row(accuracy):
+    assert len(accuracy) == len(COUNTS) - 1
+    assert list(accuracy.index) == list(range(len(accuracy)))
+    keys = ["model", "seed", "natural_fraction", "norm_test", "eps_test"]
+    assert not accuracy.duplicated(keys).any()
+    assert set(accuracy.norm_test) == {"none", "l2", "linf"}
+
+
+def test_equal_counts_of_different_seeds_are_both_kept():
+    counts = pd.DataFrame([row(ROBUST, seed, "", 0.0, 95) for seed in (0, 1, 2)])
+    assert tables.accuracy(counts, confidence=0.95).seed.tolist() == [0, 1, 2]
+
+
+def test_standard_accuracy_is_without_attack_and_of_plain_training(accuracy):
+    table = tables.standard(accuracy)
+    assert table[["model", "seed", "n_correct"]].values.tolist() == [
+        ["mnist-standard", 0, 99],
+        ["mnist-l2-1.5", 0, 96],
+        ["mnist-l2-1.5", 1, 94],
+    ]
+
+
+def test_sizes_are_the_sweep_and_the_full_set(accuracy):
+    # trap 28: steps and epochs stand beside every accuracy
+    budget = {"n": 100, "steps": 250, "epochs": 5.0, "subset_sha256": "ab"}
+    sweep = pd.DataFrame(
+        [
+            {"n_train": 1000, "seed": 0, "n_correct": 91, **budget, **ROBUST},
+            {"n_train": 100, "seed": 0, "n_correct": 70, **budget, **ROBUST},
+            {"n_train": 100, "seed": 0, "n_correct": 72, **budget, **STANDARD},
+        ]
+    )
+    curves = pd.DataFrame(
+        [
+            {"model": model["model"], "seed": seed, "natural_fraction": fraction, "step": step, "epoch": step / 10}
+            for model, seed in [(STANDARD, 0), (ROBUST, 0), (ROBUST, 1)]
+            for fraction, steps in [(0.0, (50, 900)), (0.5, (50, 7777))]
+            for step in steps
+        ]
+    )
+    table = tables.sizes(sweep, accuracy, curves, n_train=60000, confidence=0.95)
+    columns = ["model", "n_train", "seed", "steps", "epochs", "n_correct"]
+    assert table[columns].values.tolist() == [
+        ["mnist-l2-1.5", 100, 0, 250, 5.0, 70],
+        ["mnist-l2-1.5", 1000, 0, 250, 5.0, 91],
+        ["mnist-l2-1.5", 60000, 0, 900, 90.0, 96],
+        ["mnist-l2-1.5", 60000, 1, 900, 90.0, 94],
+        ["mnist-standard", 100, 0, 250, 5.0, 72],
+        ["mnist-standard", 60000, 0, 900, 90.0, 99],
+    ]
+    assert (table.low < table.accuracy).all()
+    assert (table.accuracy < table.high).all()
+
+
+def test_metrics_are_means_over_seeds_at_the_training_eps(accuracy):
+    assert tables.metrics(accuracy) == {
+        "mnist-standard": {"std_acc": 0.99},
+        "mnist-l2-1.5": {"std_acc": 0.95, "rob_acc": 0.65},
+    }
+
+
+def test_interval_of_a_table_keeps_its_rows():
+    counts = pd.DataFrame({"n_correct": [0, 5], "n": [5, 5], "seed": [3, 4]})
+    table = tables.with_intervals(counts, confidence=0.9)
+    assert table.accuracy.tolist() == [0.0, 1.0]
+    assert (table.low[0], table.high[1]) == (0.0, 1.0)
+    assert table.seed.tolist() == [3, 4]
