@@ -110,7 +110,7 @@ def test_metrics_and_plots_have_names(clone):
     values = metrics[""]["data"]["results/mnist/metrics.json"]["data"]
     assert values["mnist-l2-1.5"].keys() == {"std_acc", "rob_acc"}
     shown = clone.run("dvc", "plots", "show", "--json", "--out", "dvc_plots")
-    assert "results/curves/mnist-l2-1.5.csv" in shown.replace("\\\\", "/")
+    assert "results/curves/mnist-l2-1.5/seed1-natural0.5.csv" in shown.replace("\\\\", "/")
     assert "mnist-l2-1.5" in clone.run("dvc", "exp", "show", "--csv")
 
 

@@ -1,0 +1,1 @@
+"""Measurements of the hot loops; never run by the tests."""

@@ -1,0 +1,64 @@
+"""The display rule of gradients, and that figures are the same bytes in every run."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from robacc import plotting
+
+
+@pytest.fixture(autouse=True)
+def _style():
+    mpl.use("agg")
+    with mpl.rc_context():
+        plotting.use_style()
+        yield
+    plt.close("all")
+
+
+def test_blue_is_positive_red_is_negative_white_is_zero():
+    # trap 34
+    red, white, blue = plotting.signed_rgb(np.array([[-1.0, 0.0, 1.0]]))[0]
+    assert red[0] > red[2] + 0.2
+    assert blue[2] > blue[0] + 0.2
+    assert white == pytest.approx([0.97, 0.97, 0.97], abs=0.01)
+
+
+def test_each_image_is_clipped_at_its_own_three_deviations():
+    # trap 34
+    gradient = np.random.default_rng(0).normal(size=(28, 28))
+    outlier = gradient.copy()
+    outlier[0, 0] = 50.0
+    assert plotting.signed_rgb(gradient) == pytest.approx(plotting.signed_rgb(1e-9 * gradient))
+    assert plotting.signed_rgb(outlier)[0, 0] == pytest.approx(mpl.colormaps["RdBu"](1.0)[:3])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7])
+def test_a_constant_gradient_is_finite_and_white(value):
+    # trap 34
+    picture = plotting.signed_rgb(np.full((4, 4), value))
+    assert np.isfinite(picture).all()
+    assert picture == pytest.approx(np.full((4, 4, 3), mpl.colormaps["RdBu"](0.5)[:3]))
+
+
+def test_the_same_figure_is_the_same_bytes(tmp_path):
+    # trap 38
+    for folder in ("one", "two"):
+        fig, axis = plt.subplots()
+        axis.plot([0, 1], [0.2, 0.9], label="x")
+        axis.legend()
+        plotting.percent_axis(axis)
+        plotting.save(fig, "figure", tmp_path / folder)
+    for name in ("figure.png", "figure.svg"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_grid_has_every_image_title_and_subtitle():
+    images = [np.zeros((4, 4))] * 3
+    rows = [("first", images), ("second", images)]
+    fig = plotting.picture_grid(rows, titles=["a", "b", "c"], subtitles=[[""] * 3, ["x", "y", "z"]])
+    assert len(fig.axes) == 6
+    assert [axis.get_title() for axis in fig.axes[:3]] == ["a", "b", "c"]
+    assert [axis.get_xlabel() for axis in fig.axes[3:]] == ["x", "y", "z"]
+    assert [axis.get_ylabel() for axis in fig.axes[::3]] == ["first", "second"]
