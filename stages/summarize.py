@@ -19,14 +19,16 @@ def main(args: argparse.Namespace) -> None:
     def collect(pattern: str) -> pd.DataFrame:
         parts = {}
         for name, (norm, eps) in balls.items():
-            part = pd.read_csv(must_exist(Path("results") / pattern.format(name)), keep_default_na=False)
+            files = must_exist(Path("results") / pattern.format(name))
+            paths = sorted(files.iterdir()) if files.is_dir() else [files]
+            part = pd.concat([pd.read_csv(file, keep_default_na=False) for file in paths])
             parts[name] = part.assign(model=name, norm_train=norm or "standard", eps_train=eps)
         return pd.concat(parts.values(), ignore_index=True)
 
     confidence = p.report.confidence
     accuracy = tables.accuracy(collect("evaluate/{}/accuracy.csv"), confidence=confidence)
     n_train = p.datasets[args.dataset].n_train
-    sweep, curves = collect("sweep/{}.csv"), collect("curves/{}.csv")
+    sweep, curves = collect("sweep/{}.csv"), collect("curves/{}")
     sizes = tables.sizes(sweep, accuracy, curves, n_train=n_train, confidence=confidence)
     folder = Path("results") / args.dataset
     rows = [{"model": name, "norm": norm or "standard", "eps": eps} for name, (norm, eps) in balls.items()]

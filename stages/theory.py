@@ -14,6 +14,7 @@ def main(args: argparse.Namespace) -> None:
     # Before numpy loads: the last bits of a sum, and with them the splits of trees, depend on the number of threads.
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     import pandas as pd
+    from joblib import Parallel, delayed
 
     from robacc import params, theory, theory_samples
     from robacc.files import write_csv
@@ -32,18 +33,20 @@ def main(args: argparse.Namespace) -> None:
             mean = theory.row(dist, theory.symmetric(dist, 0, 1), eps=p.eps * eta)
             rows["dimension"].append({"fixed": fixed, **mean})
     fit = theory_samples.Fit(**p.fit.model_dump())
-    for share, strength in product(p.p, p.strengths):
-        dist = theory.pooled(p=share, d=p.d, strength=strength)
-        eps = p.eps * dist.eta
-        rows["closed_forms"] += theory.closed_forms(dist, eps=eps)
+    settings = list(product(p.p, p.strengths))
+    dists = [theory.pooled(p=share, d=p.d, strength=strength) for share, strength in settings]
+    study = delayed(theory_samples.study)
+    work = [
+        study(dist, fit, n_seeds=p.n_seeds, eps=p.eps * dist.eta, n_test=p.n_test, n_steps=p.n_steps) for dist in dists
+    ]
+    for points, transfer in Parallel(cli.n_workers())(work):
+        rows["points"] += points
+        rows["transfer"] += transfer
+    for dist, (share, strength) in zip(dists, settings, strict=True):
+        rows["closed_forms"] += theory.closed_forms(dist, eps=p.eps * dist.eta)
         for d in p.frontier.d:
             wide = theory.pooled(p=share, d=d, strength=strength)
             rows["frontier"] += theory.frontier(wide, p.frontier.n, eps=p.eps * wide.eta)
-        points, transfer = theory_samples.study(
-            dist, fit, n_seeds=p.n_seeds, eps=eps, n_test=p.n_test, n_steps=p.n_steps
-        )
-        rows["points"] += points
-        rows["transfer"] += transfer
     for share, seed in product(p.p, range(p.n_seeds)):
         dist = theory.pooled(p=share, d=p.monte_carlo.d, strength=p.monte_carlo.strength)
         rows["monte_carlo"] += theory.checks(dist, eps=p.eps * dist.eta, n=p.monte_carlo.n, seed=seed)

@@ -8,7 +8,7 @@ from stages import cli
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write models/<id>/seed<k>-natural<share>.safetensors and results/curves/<id>.csv."""
+    """Write models/<id>/seed<k>-natural<share>.safetensors and results/curves/<id>/, a learning curve each."""
     from robacc import params, sweep
     from robacc.files import whole, write_csv
     from robacc.training import Job, Recipe
@@ -30,9 +30,10 @@ def main(args: argparse.Namespace) -> None:
     )
     name = params.model_id(args.dataset, args.norm, args.eps)
     for job, file in zip(jobs, files, strict=True):
-        with whole(Path("models") / name / f"seed{job.seed}-natural{job.natural_fraction}.safetensors") as partial:
+        model = f"seed{job.seed}-natural{job.natural_fraction}"
+        with whole(Path("models") / name / f"{model}.safetensors") as partial:
             shutil.copyfile(file, partial)
-    write_csv([row for file in files for row in sweep.training_log(file)], Path("results/curves") / f"{name}.csv")
+        write_csv(sweep.training_log(file), Path("results/curves") / name / f"{model}.csv")
 
 
 if __name__ == "__main__":
