@@ -29,7 +29,7 @@ def use_style() -> None:
             "lines.markersize": 5,
             "legend.frameon": False,
             "figure.dpi": 100,
-            "savefig.dpi": 160,
+            "savefig.dpi": 125,
             "svg.hashsalt": "robacc",
             "svg.fonttype": "path",
         }
@@ -89,6 +89,13 @@ def picture_grid(
         axes[i, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
     fig.subplots_adjust(wspace=0.06, hspace=0.06 + 0.9 * extra)
     return fig
+
+
+def count_axis(axis: Axes, counts: list[int]) -> None:
+    """Show a logarithmic x axis with a tick at each of `counts`, such as 300 and 60k."""
+    axis.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(counts))
+    axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axis.xaxis.set_major_formatter(lambda count, _: f"{count / 1000:g}k" if count >= 1000 else f"{count:g}")
 
 
 def percent_axis(axis: Axes) -> None:

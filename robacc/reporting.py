@@ -37,14 +37,28 @@ def html_table(table: pd.DataFrame) -> Markup:
 
 
 def interval(measure: dict) -> str:
-    """Return a share in percent, or a difference in points, with its interval, n and number of seeds."""
+    """Return a share in percent, or a difference in points, with its interval where it has one."""
     value, low, high = (100 * measure[key] for key in ("value", "low", "high"))
     sign, unit = ("+", " points") if measure["is_difference"] else ("", " %")
     spread = f" [{low:{sign}.2f}, {high:{sign}.2f}]" if low < high else ""
-    if measure["is_difference"] and measure["seeds"] == 1:
-        spread = " [one seed, no interval]"
-    seeds = f", {measure['seeds']} seeds" if measure["seeds"] > 1 else ""
-    return f"{value:{sign}.2f}{unit}{spread} (n = {measure['n']:,}{seeds})"
+    return f"{measure['name']}: {value:{sign}.2f}{unit}{spread}"
+
+
+def sample(measure: dict) -> str:
+    """Return how many examples and seeds a measure has; what was computed without examples is exact."""
+    if measure["n"] == 0:
+        return "exact"
+    return f"n = {measure['n']:,}" + (f", {measure['seeds']} seeds" if measure["seeds"] > 1 else "")
+
+
+def measured(claim: dict) -> list[str]:
+    """Return the lines that say what was measured for a claim: its numbers, their samples, the remark."""
+    samples = [sample(measure) for measure in claim["measures"]]
+    if len(set(samples)) == 1:
+        lines = [interval(measure) for measure in claim["measures"]] + [f"({samples[0]})"]
+    else:
+        lines = [f"{interval(measure)} ({text})" for measure, text in zip(claim["measures"], samples, strict=True)]
+    return lines + ([claim["remark"]] if claim["remark"] else [])
 
 
 def count_verdicts(claims: list[dict]) -> str:
@@ -57,8 +71,7 @@ def summary(claims: list[dict]) -> str:
     """Return the ledger as a Markdown table, for readers without the report."""
     lines = [count_verdicts(claims) + ".", "", "| claim | the paper says | verdict | measured |", "|---|---|---|---|"]
     for claim in claims:
-        measured = "<br>".join(f"{measure['name']}: {interval(measure)}" for measure in claim["measures"])
-        cells = [claim["id"], claim["statement"], claim["verdict"], f"{measured}<br>{claim['remark']}"]
+        cells = [claim["id"], claim["statement"], claim["verdict"], "<br>".join(measured(claim))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -132,7 +145,9 @@ def linear_table(accuracy: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     table = rows.pivot_table(index=keys, columns="column", values="accuracy", sort=False).mul(100).round(2)
     sizes = models.set_index(keys)[["l1_norm", "gradient_norm", "iterations"]]
     sizes["gradient_norm"] = sizes.gradient_norm.map("{:.0e}".format)
-    return table.join(sizes.round(2)).reset_index()
+    table = table.join(sizes.round(2)).reset_index()
+    names = {"l2": "l2 penalty", "eps_train": "training eps", "l1_norm": "norm of w in l1", "gradient_norm": "gradient"}
+    return table.assign(l2=table.l2.map("{:g}".format)).rename(columns=names)
 
 
 def optimum_table(optimum: pd.DataFrame) -> pd.DataFrame:

@@ -1,1 +1,1 @@
-c.IPKernelApp.log_level = 40  # without: a warning about loopback TCP in every run
+c.IPKernelApp.log_level = 50  # quieter: loopback TCP and every shutdown are logged as warnings and errors
