@@ -37,6 +37,8 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
         if os.environ.get("ROBACC_TRACEBACK"):
             raise
         sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{Path(sys.argv[0]).stem}: interrupted; the same command goes on from the last checkpoints")
 
 
 def n_workers() -> int:
