@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from robacc.ledger import NOT_TESTED, Claim, Measure, difference, mean_over_seeds, verdict
+from robacc.ledger import Claim, Measure, difference, mean_over_seeds, verdict
 
 PAPER_EPS = {"l2": 1.5, "linf": 0.3}
 
@@ -49,14 +49,16 @@ def small_sets(sizes: pd.DataFrame, *, confidence: float) -> Claim:
     smallest = np.sort(sizes.n_train.unique())[:2]
     each = 1 - (1 - confidence) / len(smallest)
     by_size = [_gains(sizes, n_train, each) for n_train in smallest]
+    holds = all(any(gain.low > 0 for gain in of_norm) for of_norm in zip(*by_size, strict=True))
+    gains = [gain for of_size in by_size for gain in of_size]
     return Claim(
         "C1",
         "With few training samples, adversarial training raises standard accuracy.",
         "In both norms the gain at the paper's eps is above 0 beyond its interval at one of the two smallest training-set "
         "sizes; the intervals are widened for the choice of two (Bonferroni).",
         "Figures 1, 6",
-        verdict(all(any(gain.low > 0 for gain in of_norm) for of_norm in zip(*by_size, strict=True))),
-        [gain for gains in by_size for gain in gains],
+        verdict(holds, gains),
+        gains,
         "The rule was first written for the smallest size alone, and was widened to two after a first look at three seeds.",
     )
 
@@ -90,7 +92,7 @@ def full_set(sizes: pd.DataFrame, *, confidence: float) -> Claim:
         "With the full training set, adversarial training lowers standard accuracy; the curves cross as n grows.",
         "At the full size the gain at the paper's eps is below 0 beyond its interval, in both norms.",
         "Figures 1, 6",
-        verdict(all(gain.high < 0 for gain in gains)),
+        verdict(all(gain.high < 0 for gain in gains), gains),
         gains,
         "Crossings: " + "; ".join(crossings) + ".",
     )
@@ -112,7 +114,7 @@ def decline_with_eps(accuracy: pd.DataFrame, *, confidence: float) -> Claim:
         "Standard accuracy declines steadily as the training eps grows, for l2 and linf.",
         "In both norms no step of the eps grid raises it beyond its interval, and the whole grid lowers it beyond its.",
         "Figure 7",
-        verdict(all(step.low <= 0 for step in steps) and all(total.high < 0 for total in totals)),
+        verdict(all(step.low <= 0 for step in steps) and all(total.high < 0 for total in totals), steps + totals),
         steps + totals,
     )
 
@@ -139,7 +141,7 @@ def half_and_half(accuracy: pd.DataFrame, *, confidence: float) -> Claim:
         "amount of robust accuracy.",
         "At the paper's eps std_acc rises and rob_acc falls, each beyond its interval, in both norms.",
         "Table 4",
-        verdict(raised and lowered) if measures else NOT_TESTED,
+        verdict(raised and lowered, measures),
         measures,
     )
 
@@ -166,7 +168,7 @@ def gradients_align(numbers: pd.DataFrame, *, confidence: float) -> Claim:
         "At the paper's eps, in both norms, the gradient's cosine with edge strength, its share of energy on the object "
         "and its share at low frequencies are all above the standard model's beyond their intervals.",
         "Figures 2, 10",
-        verdict(all(measure.low > 0 for measure in measures)),
+        verdict(all(measure.low > 0 for measure in measures), measures),
         measures,
     )
 
@@ -189,7 +191,7 @@ def looks_like_another_class(numbers: pd.DataFrame, *, confidence: float) -> Cla
         "model's new class to over half of the robust model's examples, and to more of them than of the standard "
         "model's, beyond the intervals.",
         "Figures 3, 8, 9",
-        verdict(all(gain.low > 0 for gain in gains) and all(share.low > 0.5 for share in shares)),
+        verdict(all(gain.low > 0 for gain in gains) and all(share.low > 0.5 for share in shares), shares + gains),
         shares + gains,
     )
 
@@ -212,6 +214,6 @@ def smooth_interpolation(numbers: pd.DataFrame, *, confidence: float) -> Claim:
         "At the paper's eps in both norms, the judge's mean probability of the new class never falls by more than 0.01 from "
         "one point to the next, never rises by 0.5 or more, and ends above 0.5 beyond its interval.",
         "Figure 4",
-        verdict(all(smooth) and all(end.low > 0.5 for end in ends)),
+        verdict(all(smooth) and all(end.low > 0.5 for end in ends), ends),
         ends,
     )

@@ -33,7 +33,7 @@ def weak_pixels(mass: pd.DataFrame, *, threshold: float) -> Claim:
         f"Below |correlation| {threshold:g} the standard model has over a tenth of its weight and the robust one under a "
         "hundredth, with every optimiser. (n is the number of such pixels; the training is deterministic.)",
         "Figure 5a, b",
-        verdict(all(holds)),
+        verdict(all(holds), measures),
         measures,
         "This rule was written after a first look at the weights.",
     )
@@ -59,7 +59,7 @@ def few_pixels(selection: pd.DataFrame) -> Claim:
         "On the fewest pixels robust accuracy is above one half; from there to all pixels standard accuracy rises and robust "
         "accuracy falls beyond their intervals, each in rank order with the number of pixels (Spearman above 0.9).",
         "Figure 5c",
-        verdict(all(ordered) and bool(robust.iloc[0].low > 0.5)),
+        verdict(all(ordered) and bool(robust.iloc[0].low > 0.5), measures),
         measures,
         "This rule was written after a first look at the curves.",
     )
@@ -96,7 +96,7 @@ def no_free_lunch(points: pd.DataFrame, frontier: pd.DataFrame, checks: pd.DataF
         "No linear classifier is above the bound, no other trained one by more than 4 standard errors, and every Monte-Carlo check "
         "of a closed form is within 4 standard errors.",
         "Theory figure",
-        verdict(bool(holds)),
+        verdict(bool(holds), measures),
         measures,
         f"{len(checks)} Monte-Carlo checks, largest |z| {checks.z.abs().max():.1f}.",
     )
@@ -114,7 +114,7 @@ def tight(closed_forms: pd.DataFrame) -> Claim:
         "Theorem 2.1 is tight: sign(x1) has standard and robust accuracy p.",
         "Both are p, exactly, for every p and eta tried. (n is their number.)",
         "Theory figure",
-        verdict(all(measure.value < 1e-8 for measure in measures)),
+        verdict(all(measure.value < 1e-8 for measure in measures), measures),
         measures,
     )
 
@@ -138,7 +138,7 @@ def opposite_optima(optimum: pd.DataFrame) -> Claim:
         "Exact optima in every setting of the grid that fulfils the hypotheses (n is their number); the test adversary has eps = 2 eta, "
         "so has the adversary of training.",
         "Theory table",
-        verdict(bool(standard.std_acc.min() > 0.99 and standard.rob_acc.max() < 0.01 and gap < 1e-6)),
+        verdict(bool(standard.std_acc.min() > 0.99 and standard.rob_acc.max() < 0.01 and gap < 1e-6), measures),
         measures,
         '"Any eps < 1" has to mean eta <= eps < 1: a weaker adversary leaves the weak features usable. And sign(x1) is the best of all '
         "unit-norm classifiers, not only of the symmetric ones, if p >= (1 + eta)/2.",
@@ -160,7 +160,7 @@ def transfers(transfer: pd.DataFrame, *, confidence: float) -> Claim:
         "Adversarial examples transfer between classifiers trained on independent samples of D.",
         "The paper's classifier, the standard SVM, is below 1 % on perturbations that were made without it, at the largest eta sqrt(d).",
         "Theory table",
-        verdict(measure.high < 0.01),
+        verdict(measure.high < 0.01, [measure]),
         [measure],
         f"By kind of victim and p: {text}. Boosted trees lean on x1 and keep much of their accuracy. This rule was written after a first "
         "look.",

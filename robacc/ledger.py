@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 REPRODUCED, NOT_REPRODUCED, NOT_TESTED = "reproduced", "not reproduced", "not tested at this scale"
+UNKNOWN = (-1.0, 1.0)  # the interval of a share or difference known from a single seed
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,10 @@ class Claim:
     remark: str = ""
 
 
-def verdict(holds: bool) -> str:
-    """Return the word for a claim that was tested."""
+def verdict(holds: bool, measures: list[Measure]) -> str:
+    """Return the word for a claim: not tested without measures, or with one seed where several are needed."""
+    if not measures or any((measure.low, measure.high) == UNKNOWN for measure in measures):
+        return NOT_TESTED
     return REPRODUCED if holds else NOT_REPRODUCED
 
 
@@ -48,7 +51,7 @@ def mean_over_seeds(
     values = np.asarray(outcomes, dtype=float)
     mean = float(values.mean())
     if len(values) < 2:
-        return Measure(name, mean, -1.0, 1.0, n, len(values), is_difference)
+        return Measure(name, mean, *UNKNOWN, n, len(values), is_difference)
     half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
     return Measure(name, mean, mean - half, mean + half, n, len(values), is_difference)
 

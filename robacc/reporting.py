@@ -10,6 +10,7 @@ from latex2mathml.converter import convert
 from markupsafe import Markup
 
 from robacc.claims import PAPER_EPS
+from robacc.ledger import UNKNOWN
 from robacc.provenance import code_hash, device_kind, library_versions
 
 __all__ = ["PAPER_EPS", "device_kind", "library_versions"]
@@ -41,6 +42,8 @@ def interval(measure: dict) -> str:
     value, low, high = (100 * measure[key] for key in ("value", "low", "high"))
     sign, unit = ("+", " points") if measure["is_difference"] else ("", " %")
     spread = f" [{low:{sign}.2f}, {high:{sign}.2f}]" if low < high else ""
+    if (measure["low"], measure["high"]) == UNKNOWN:
+        spread = " [one seed, no interval]"
     return f"{measure['name']}: {value:{sign}.2f}{unit}{spread}"
 
 

@@ -43,7 +43,10 @@ def main(_: argparse.Namespace) -> None:
         claims.smooth_interpolation(pictures, confidence=confidence),
     ]
     # A short metric a claim, so that `dvc exp show` stays readable: the first measure; all are in the ledger.
-    metrics = {claim.id: {"verdict": claim.verdict, "value": round(claim.measures[0].value, 6)} for claim in ledger}
+    metrics = {
+        claim.id: {"verdict": claim.verdict, "value": round(claim.measures[0].value, 6) if claim.measures else None}
+        for claim in ledger
+    }
     write_json({"claims": [asdict(claim) for claim in ledger]}, Path("results/ledger.json"))
     write_json(metrics, Path("results/claims.json"))
 

@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "claims_exact": {"ledger"},
     "ledger": set(),
     "tables": {"intervals"},
-    "reporting": {"claims", "provenance"},
+    "reporting": {"claims", "ledger", "provenance"},
     "models": {"files", "seeding"},
     "data": {"files", "seeding"},
     "attacks": {"models", "norms"},

@@ -248,6 +248,14 @@ def test_one_seed_decides_nothing():
     assert (measure.low, measure.high) == (-1.0, 1.0)
 
 
+def test_one_seed_or_no_robust_model_is_not_tested():
+    table = sizes(0.05, -0.02)
+    assert claims.small_sets(table[table.seed == 0], confidence=0.95).verdict == NOT_TESTED
+    standard = table[table.norm_train == "standard"]
+    assert claims.small_sets(standard, confidence=0.95).verdict == NOT_TESTED
+    assert claims.full_set(standard, confidence=0.95).verdict == NOT_TESTED
+
+
 def test_differences_are_paired_by_seed():
     ours = pd.DataFrame({"seed": [2, 0, 1], "accuracy": [0.52, 0.3, 0.41], "n": 10})
     base = pd.DataFrame({"seed": [0, 1, 2], "accuracy": [0.2, 0.3, 0.4], "n": 10})
