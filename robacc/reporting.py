@@ -75,7 +75,8 @@ def summary(claims: list[dict]) -> str:
     lines = [count_verdicts(claims) + ".", "", "| claim | the paper says | verdict | measured |", "|---|---|---|---|"]
     for claim in claims:
         cells = [claim["id"], claim["statement"], claim["verdict"], "<br>".join(measured(claim))]
-        lines.append(f"| {' | '.join(cells)} |")
+        escaped = [cell.replace("|", "\\|") for cell in cells]
+        lines.append(f"| {' | '.join(escaped)} |")
     return "\n".join(lines) + "\n"
 
 
