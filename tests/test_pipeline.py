@@ -21,6 +21,16 @@ SMOKE = {
     ("evaluate", "mnist", "n_images"): 60,
     ("evaluate", "mnist", "n_checked"): 20,
     ("visualize", "mnist", "n_steps"): 40,
+    ("visualize", "mnist", "n_images"): 60,
+    ("theory", "p"): [0.7, 0.9],
+    ("theory", "strengths"): [4.0],
+    ("theory", "n_seeds"): 2,
+    ("theory", "fit", "n_train"): 500,
+    ("linear", "optimum", "l2"): [0.0001],
+    ("linear", "sgd", "epochs"): 5,
+    ("linear", "n_kept"): [1, 100, 784],
+    ("linear", "noise", "sizes"): [20, 50],
+    ("linear", "noise", "n_seeds"): 1,
 }
 
 
