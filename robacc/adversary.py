@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robacc.attacks import Loss, check_input, cross_entropy, feasible, input_gradient, random_start
-from robacc.models import CHUNK, eval_mode, predict
+from robacc.models import CHUNK, frozen, predict
 from robacc.norms import Ball, ball
 from robacc.seeding import generator
 
@@ -41,23 +41,26 @@ def strongest(
     best, best_margin = start.clone(), torch.full_like(y, -torch.inf, dtype=x.dtype)
     active = torch.arange(len(x), device=x.device)
     x_adv = start
-    with eval_mode(model):
+    with frozen(model):
         for step in range(n_steps + 1):
             if step < n_steps:
-                grad, logits = input_gradient(model, x_adv, y[active], loss)
+                grad, logits = input_gradient(model, x_adv, y, loss)
             else:
                 with torch.no_grad():
                     logits = model(x_adv)
-            found = margin(logits, y[active])
+            found = margin(logits, y)
             if found.isnan().any():
                 raise FloatingPointError("the model's logits are NaN; no accuracy can be measured")
             better = found > best_margin[active]
             best[active[better]], best_margin[active[better]] = x_adv[better], found[better]
-            keep = found <= 0
-            active = active[keep]
-            if step == n_steps or not len(active):
+            if step == n_steps:
                 break
-            x_adv = feasible(x_adv[keep] + ball.step(grad[keep], step_size), x[active], ball)
+            fooled = found > 0
+            if fooled.any():  # they leave the batch
+                active, x, y, x_adv, grad = (tensor[~fooled] for tensor in (active, x, y, x_adv, grad))
+                if not len(active):
+                    break
+            x_adv = feasible(x_adv + ball.step(grad, step_size), x, ball)
     return best, best_margin
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robacc.models import eval_mode
+from robacc.models import frozen
 from robacc.norms import Ball
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits [B, K], y [B] -> [B], larger is worse for the model
@@ -47,7 +47,7 @@ def feasible(x_adv: Tensor, x: Tensor, ball: Ball) -> Tensor:
 
     `x` lies in the box, so clipping only moves a point towards it: the result is in both sets.
     """
-    return (x + ball.project(x_adv - x)).clamp_(0, 1)
+    return ball.project(x_adv - x).add_(x).clamp_(0, 1)
 
 
 def random_start(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
@@ -62,7 +62,7 @@ def pgd(model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, start: Tensor, n_
     rounding (1e-6 in linf, relative 1e-5 in l2). With eps = 0 the result is `x`, bit for bit.
     """
     x_adv = start
-    with eval_mode(model):
+    with frozen(model):
         for _ in range(n_steps):
             grad, _ = input_gradient(model, x_adv, y, cross_entropy)
             x_adv = feasible(x_adv + ball.step(grad, step_size), x, ball)

@@ -2,12 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from robacc.files import read_tensors, write_tensors
+from robacc.files import must_exist, read_tensors, write_tensors
 from robacc.seeding import generator
 
 
@@ -26,9 +27,9 @@ class Images:
         """Return the images at `indices` as float32 in [0, 1] and their labels."""
         return self.x[indices].float().div_(255), self.y[indices]
 
-    def first(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return the first `n` images as float32 in [0, 1] and their labels."""
-        return self.batch(torch.arange(min(n, len(self))))
+    def first(self, n: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return the first `n` images, or all of them, as float32 in [0, 1] and their labels."""
+        return self.batch(torch.arange(len(self) if n is None else min(n, len(self))))
 
 
 def content_hash(x: Tensor, y: Tensor) -> str:
@@ -46,7 +47,16 @@ def save(x: Tensor, y: Tensor, path: Path) -> None:
 
 
 def load(path: Path) -> Images:
-    """Read a set that `save` wrote. ValueError if the content is not what was saved."""
+    """Read a set that `save` wrote. ValueError if the content is not what was saved.
+
+    The last sets read stay in memory, so that processes forked afterwards share them.
+    """
+    state = must_exist(path).stat()
+    return _read(path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, _mtime: int, _size: int) -> Images:
     tensors, metadata = read_tensors(path)
     if content_hash(tensors["x"], tensors["y"]) != metadata["sha256"]:
         raise ValueError(f"expected {path} to hold the data that was saved, got other bytes; run `dvc repro -f fetch`")
@@ -84,8 +94,10 @@ def batch_indices(indices: Tensor, step: int, batch_size: int, *, seed: int) -> 
     """
     position = torch.arange(step * batch_size, (step + 1) * batch_size)
     epoch, place = position // len(indices), position % len(indices)
-    order = [
-        torch.randperm(len(indices), generator=generator(seed, "epoch", int(e)))[place[epoch == e]]
-        for e in epoch.unique()
-    ]
+    order = [_epoch_order(len(indices), int(e), seed)[place[epoch == e]] for e in epoch.unique()]
     return indices[torch.cat(order)]
+
+
+@lru_cache(maxsize=2)  # a step needs one, or two where an epoch ends
+def _epoch_order(n: int, epoch: int, seed: int) -> Tensor:
+    return torch.randperm(n, generator=generator(seed, "epoch", epoch))

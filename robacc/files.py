@@ -5,12 +5,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -56,16 +57,27 @@ def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict) -> None:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read what `write_arrays` wrote. Nothing is ever unpickled."""
+    with np.load(must_exist(path), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def write_tensors(tensors: "dict[str, Tensor]", path: Path, metadata: dict) -> None:
     """Write tensors and JSON metadata as safetensors."""
+    from safetensors.torch import save_file  # loads torch, which those who read tables should not wait for
+
     dense = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with whole(path) as partial:
         save_file(dense, partial, metadata={"json": json.dumps(metadata, sort_keys=True)})
         partial.chmod(0o644)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+def read_tensors(path: Path) -> "tuple[dict[str, Tensor], dict]":
     """Read what `write_tensors` wrote: tensors and metadata. Nothing is ever unpickled."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
     with safe_open(must_exist(path), "pt") as file:
         metadata = json.loads(file.metadata()["json"])
     return load_file(path), metadata

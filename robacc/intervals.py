@@ -1,7 +1,9 @@
-"""How sure a measured share is."""
+"""How sure a measured share is, and a difference of two on the same examples."""
 
 from math import sqrt
 from statistics import NormalDist
+
+from scipy.stats import binomtest
 
 
 def wilson(correct: int, n: int, *, confidence: float) -> tuple[float, float]:
@@ -17,3 +19,27 @@ def wilson(correct: int, n: int, *, confidence: float) -> tuple[float, float]:
     half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the p-value of McNemar's exact test (1947) that two models are right equally often.
+
+    Of the examples on which just one of them is right, `only_first` and `only_second`, half should
+    go to each; examples on which they agree say nothing.
+    """
+    n = only_first + only_second
+    return float(binomtest(only_first, n).pvalue) if n else 1.0
+
+
+def paired_difference(only_first: int, only_second: int, n: int, *, confidence: float) -> tuple[float, float]:
+    """Return the interval of accuracy of the first minus the second, both on the same `n` examples.
+
+    Wald's with half an example added to each count of disagreement (Agresti & Min 2005).
+    """
+    if not 0 <= only_first + only_second <= n or min(only_first, only_second) < 0 or n == 0:
+        raise ValueError(f"expected two counts that sum to at most n > 0, got {only_first}, {only_second} of {n}")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    first, second, total = only_first + 0.5, only_second + 0.5, n + 2
+    centre = (first - second) / total
+    half = z * sqrt(first + second - (first - second) ** 2 / total) / total
+    return max(-1.0, centre - half), min(1.0, centre + half)

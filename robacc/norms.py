@@ -35,7 +35,7 @@ class Linf:
 
     def step(self, grad: Tensor, step_size: float) -> Tensor:
         """Return the steepest-ascent step of length `step_size`: the sign of the gradient."""
-        return step_size * grad.sign()
+        return grad.sign().mul_(step_size)
 
     def random(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return a perturbation for each example of `x`, uniform in the ball."""

@@ -32,6 +32,7 @@ def _distinct(values: list) -> list:
 
 
 DatasetName = Literal["mnist"]
+AttackName = Literal["apgd-ce", "apgd-t", "fab-t", "square"]
 Eps = Annotated[float, BeforeValidator(_eps)]
 EpsGrid = Annotated[list[Eps], AfterValidator(_distinct)]
 FilledGrid = Annotated[EpsGrid, Field(min_length=1)]
@@ -56,6 +57,24 @@ class TestGrid(Section):
     linf: FilledGrid
 
 
+class Natural(Section):
+    """Shares of each batch left natural in adversarial training, and the eps where shares above 0 are trained."""
+
+    fractions: Annotated[list[Share], AfterValidator(_distinct), Field(min_length=1)]
+    l2: EpsGrid
+    linf: EpsGrid
+
+    def at(self, norm: str | None, eps: float) -> list[float]:
+        """Return the shares with which the full-set models of one ball are trained."""
+        return self.fractions if norm is not None and eps in getattr(self, norm) else [0.0]
+
+    @model_validator(mode="after")
+    def _has_plain(self) -> "Natural":
+        if 0.0 not in self.fractions or 1.0 in self.fractions:
+            raise ValueError("fractions that contain 0.0, plain adversarial training, and not 1.0")
+        return self
+
+
 class Dataset(Section):
     """What is trained on one data set."""
 
@@ -63,15 +82,13 @@ class Dataset(Section):
     n_train: Count
     sizes: Sizes
     n_seeds: Count
-    natural_fractions: Annotated[list[Share], AfterValidator(_distinct), Field(min_length=1)]
+    natural: Natural
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Dataset":
         sizes = [size for size, _ in self.sizes]
         if sizes != sorted(set(sizes)) or sizes[-1] >= self.n_train:
             raise ValueError(f"sizes that rise and stay under n_train = {self.n_train}")
-        if 0.0 not in self.natural_fractions or 1.0 in self.natural_fractions:
-            raise ValueError("natural_fractions that contain 0.0, plain adversarial training, and not 1.0")
         return self
 
 
@@ -140,6 +157,23 @@ class Evaluate(Section):
     attack: AttackParams
     seed: int
     n_checked: Count
+
+
+class StandardEps(Section):
+    """The eps at which AutoAttack attacks standard models."""
+
+    l2: Eps
+    linf: Eps
+
+
+class AutoAttackParams(Section):
+    """AutoAttack on the full-set models of one data set, beside our PGD."""
+
+    attacks: Annotated[list[AttackName], AfterValidator(_distinct), Field(min_length=1)]
+    n_images: Count
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_distinct), Field(min_length=1)]
+    standard_eps: StandardEps
+    seed: int
 
 
 class LargeEps(Section):
@@ -287,6 +321,7 @@ class Params(Section):
     recipes: dict[str, RecipeParams]
     training: Training
     evaluate: dict[DatasetName, Evaluate]
+    autoattack: dict[DatasetName, AutoAttackParams]
     visualize: dict[DatasetName, Visualize]
     theory: Theory
     linear: Linear
@@ -294,13 +329,20 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Params":
-        for section in ("grid", "datasets", "evaluate", "visualize"):
+        for section in ("grid", "datasets", "evaluate", "autoattack", "visualize"):
             if getattr(self, section).keys() != set(get_args(DatasetName)):
                 raise ValueError(f"{section} to have the data sets {', '.join(get_args(DatasetName))}")
         for name, dataset in self.datasets.items():
             if dataset.recipe not in self.recipes:
                 known = ", ".join(self.recipes)
                 raise ValueError(f"datasets.{name}.recipe to be one of {known}, got {dataset.recipe!r}")
+            if self.autoattack[name].n_images > self.evaluate[name].n_images:
+                raise ValueError(f"autoattack.{name}.n_images of at most evaluate.{name}.n_images, which PGD attacks")
+            if max(self.autoattack[name].seeds) >= dataset.n_seeds:
+                raise ValueError(f"autoattack.{name}.seeds below datasets.{name}.n_seeds = {dataset.n_seeds}")
+            for norm in ("l2", "linf"):
+                if getattr(self.autoattack[name].standard_eps, norm) not in getattr(self.evaluate[name].eps, norm):
+                    raise ValueError(f"autoattack.{name}.standard_eps.{norm} to stand in evaluate.{name}.eps.{norm}")
         return self
 
     def recipe(self, dataset: DatasetName) -> RecipeParams:

@@ -129,6 +129,58 @@ def picture_table(numbers: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().rename_axis(None, axis=1)
 
 
+def opinion_table(opinions: pd.DataFrame) -> pd.DataFrame:
+    """Return robust accuracy in percent by PGD, AutoAttack and both, on the same images, a row a model and ball."""
+    names = {"pgd": "PGD", "autoattack": "AutoAttack", "worst": "either: pointwise worst case"}
+    rows = opinions.assign(training=_training, attack=opinions.attack.map(names))
+    mixed = rows.natural_fraction.map(", {:.0%} natural".format).where(rows.natural_fraction > 0, "")
+    rows["training"] += mixed
+    rows["ball"] = rows.norm_test + rows.eps_test.map(" eps {:g}".format)
+    table = rows.pivot_table(
+        index=["training", "ball"], columns="attack", values="accuracy", aggfunc=percent, sort=False
+    )
+    return table.reset_index().rename_axis(None, axis=1)
+
+
+def masking_text(checks: pd.DataFrame) -> str:
+    """Return what the checks of gradient masking measured, the extremes over all models, in words."""
+
+    def largest(change: pd.Series) -> str:
+        return f"{100 * change.max():.1f}"
+
+    own = checks.masking_rob_acc
+    parts = [
+        f"at most {largest(checks.masking_zero_gradients)} % of a model's gradients exactly zero",
+        f"three times the steps find at most {largest(own - checks.masking_more_steps)} points more",
+        f"three more restarts of each loss at most {largest(own - checks.masking_more_restarts)}",
+        f"logits times 1000 hide at most {largest(checks.masking_scaled - own)} points",
+        f"accuracy with the whole box allowed is at most {largest(checks.masking_huge_eps)} %",
+    ]
+    if "masking_transfer" in checks:
+        weaker = 100 * (checks.masking_transfer - own).min()
+        parts.append(f"examples made on another seed's model leave at least {weaker:.1f} points more standing")
+    return "; ".join(parts)
+
+
+def beyond_pgd(opinions: pd.DataFrame) -> pd.Series:
+    """Return for each model and ball the share of images that AutoAttack fools and PGD does not."""
+    keys = ["model", "natural_fraction", "seed", "norm_test", "eps_test"]
+    table = opinions.pivot(index=keys, columns="attack", values="accuracy")
+    return table.pgd - table.worst
+
+
+def paired_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the comparisons of models on the same images, in points, a row a pair of models."""
+    ours = pairs.model + pairs.natural_fraction.map(", {:.0%} natural".format).where(pairs.natural_fraction > 0, "")
+    points = [
+        f"{100 * gap:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+        for gap, low, high in zip(pairs.difference, pairs.low, pairs.high, strict=True)
+    ]
+    columns = {"model": ours, "against": pairs.base, "seed": pairs.seed, "accuracy": pairs.kind, "n": pairs.n}
+    counts = {"only the first right": pairs.only_ours, "only the second": pairs.only_base, "points": points}
+    return pd.DataFrame({**columns, **counts, "p (McNemar)": pairs.p_value.map("{:.2g}".format)})
+
+
 def half_table(accuracy: pd.DataFrame) -> pd.DataFrame:
     """Return Table 4: standard and robust accuracy at the training eps, all adversarial and mixed."""
     own = (accuracy.norm_test == accuracy.norm_train) & (accuracy.eps_test == accuracy.eps_train)

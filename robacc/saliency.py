@@ -5,14 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robacc.attacks import check_input, cross_entropy, input_gradient, pgd
-from robacc.models import eval_mode, predict
+from robacc.models import frozen, predict
 from robacc.norms import Ball
 
 
 def loss_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return the gradient of each example's cross-entropy at its true label, [B, ...] (Figures 2, 10)."""
     check_input(x)
-    with eval_mode(model):
+    with frozen(model):
         return input_gradient(model, x, y, cross_entropy)[0]
 
 
@@ -41,7 +41,7 @@ def interpolation(x: Tensor, x_adv: Tensor, n_points: int) -> Tensor:
 
 def probabilities(model: nn.Module, x: Tensor) -> Tensor:
     """Return the class probabilities of `x` [B, ...]: [B, K]."""
-    with eval_mode(model), torch.no_grad():
+    with frozen(model), torch.no_grad():
         return model(x).softmax(1)
 
 

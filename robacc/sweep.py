@@ -1,5 +1,6 @@
 """Many independent jobs on the cores of this machine, each with one thread, finished ones kept."""
 
+import ctypes
 import hashlib
 import json
 import multiprocessing as mp
@@ -33,9 +34,17 @@ def _start_worker(counter, parent: int) -> None:  # noqa: ANN001 (the type of mp
     global _done, _parent
     _done, _parent = counter, parent
     torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 _parent = 0
+
+
+def keep_freed_memory() -> None:
+    """Let the allocator keep what is freed: returned to the system and asked for again, it costs a tenth of a step."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
 def _advance(units: int) -> None:
@@ -91,29 +100,30 @@ def _report(item: object, n_done: int, n: int, seconds: float, begin: float, tot
 
 
 def job_key(job: Job, recipe: Recipe, data_sha256: str, log_every: int) -> str:
-    """Return the name of a job's results: its full specification, its data and the code it runs."""
+    """Return the name of a job's results: its full specification, its data, the code it runs and PyTorch's version."""
     training = asdict(recipe) | {"steps": recipe.n_steps(job.n_train)}
     training["log_every"] = log_every
-    spec = {"job": asdict(job), "recipe": training, "data": data_sha256, "code": code_hash("robacc.training")}
+    code = {"code": code_hash("robacc.training"), "torch": torch.__version__}
+    spec = {"job": asdict(job), "recipe": training, "data": data_sha256, **code}
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def train_one(
     job: Job, on_progress: OnProgress, *, train_set: Path, recipe: Recipe, settings: dict[str, int], checkpoints: Path
-) -> Path:
-    """Train a job unless it is finished already; return its model file, with the log in its metadata."""
+) -> tuple[Path, bool]:
+    """Train a job unless it is finished already; return its model file, log in its metadata, and whether it is new."""
     images = data.load(train_set)
     key = job_key(job, recipe, images.sha256, settings["log_every"])
     finished, running = checkpoints / f"{key}.model", checkpoints / f"{key}.running"
     if finished.exists():
         on_progress(recipe.n_steps(job.n_train))
-        return finished
+        return finished, False
     progress = train(job, images, recipe, checkpoint=running, on_step=on_progress, **settings)
     subset = data.subset_hash(data.nested_subset(images.y, job.n_train, seed=job.seed))
     spec = {"arch": recipe.arch, "mean": recipe.mean, "std": recipe.std, "job": asdict(job)}
     models.save(progress.model, finished, {**spec, "data": images.sha256, "subset": subset, "log": progress.log})
     running.unlink(missing_ok=True)
-    return finished
+    return finished, True
 
 
 def train_all(
@@ -125,9 +135,44 @@ def train_all(
     stopped goes on from its last checkpoint. `settings` are the keywords `log_every` and
     `checkpoint_every` of `train`.
     """
+    data.load(train_set)  # once, for all workers
     work = partial(train_one, train_set=train_set, recipe=recipe, settings=settings, checkpoints=checkpoints)
     units = [recipe.n_steps(job.n_train) for job in jobs]
-    return parallel(work, jobs, units=units, unit="steps", n_workers=n_workers)
+    begin = time.monotonic()
+    results = parallel(work, jobs, units=units, unit="steps", n_workers=n_workers)
+    new = [job for job, (_, is_new) in zip(jobs, results, strict=True) if is_new]
+    _summarize(new, recipe, time.monotonic() - begin, n_workers)
+    return [file for file, _ in results]
+
+
+def sgemm_flops(size: int = 1024, repeats: int = 5) -> float:
+    """Return the float32 operations a second of one core of this machine, by its best matrix product of `repeats`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    a, seconds = torch.rand(size, size), []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - begin)
+    torch.set_num_threads(threads)
+    return 2 * size**3 / min(seconds)
+
+
+def _summarize(jobs: list[Job], recipe: Recipe, seconds: float, n_workers: int) -> None:
+    """Print what was computed and how fast; an image-step is one image through one forward and backward pass."""
+    if not jobs:
+        print("nothing trained: every job was finished already", flush=True)
+        return
+    passes = products = 0.0
+    for job in jobs:
+        images = recipe.n_steps(job.n_train) * recipe.batch_size
+        attacked = images * recipe.attack_steps * (1 - job.natural_fraction) * (job.eps > 0)
+        passes += images + attacked
+        products += 3 * images + 2 * attacked  # forward, input gradient and, in training, the weights' gradient
+    flops = 2 * models.MULTIPLY_ADDS[recipe.arch] * products / seconds
+    share = flops / (sgemm_flops() * n_workers)
+    speed = f"{passes / seconds:,.0f} image-steps/s, {flops / 1e9:.0f} GFLOPS, {share:.0%} of the cores' sgemm"
+    print(f"{len(jobs)} jobs on {n_workers} cores in {seconds:.0f} s: {speed}", flush=True)
 
 
 def training_log(model_file: Path) -> list[dict]:

@@ -1,8 +1,11 @@
 """Tidy tables of results: one observation a row, every accuracy with its count and interval."""
 
+from collections.abc import Iterable
+
+import numpy as np
 import pandas as pd
 
-from robacc.intervals import wilson
+from robacc.intervals import mcnemar, paired_difference, wilson
 
 MODEL = ["model", "norm_train", "eps_train"]
 
@@ -52,3 +55,32 @@ def metrics(table: pd.DataFrame) -> dict[str, dict[str, float]]:
         if len(own):
             result[str(model)]["rob_acc"] = round(own.accuracy.mean(), 6)
     return result
+
+
+def paired(pairs: Iterable[tuple[dict, np.ndarray, np.ndarray]], *, confidence: float) -> pd.DataFrame:
+    """Return a row for each pair of models compared on the same examples: (labels of the row, ours, base).
+
+    `ours` and `base` are bool [n], whether each model is right. Columns: the labels, n, how often only
+    one of them is right, the difference of accuracies with its interval, and McNemar's p-value.
+    """
+    rows = []
+    for labels, ours, base in pairs:
+        only_ours, only_base = int((ours & ~base).sum()), int((base & ~ours).sum())
+        low, high = paired_difference(only_ours, only_base, len(ours), confidence=confidence)
+        counts = {"n": len(ours), "only_ours": only_ours, "only_base": only_base}
+        gap = {"difference": (only_ours - only_base) / len(ours), "low": low, "high": high}
+        rows.append({**labels, **counts, **gap, "p_value": mcnemar(only_ours, only_base)})
+    return pd.DataFrame(rows)
+
+
+def second_opinion(first: pd.DataFrame, pgd: np.ndarray, *, confidence: float) -> pd.DataFrame:
+    """Return robust accuracy of one model on the same examples by PGD, AutoAttack and both, a row each.
+
+    `first` has a row an example: its place `image` among the test images, and `fooled_by`, the attack of
+    AutoAttack that fooled it first ("none", or "misclassified" without any). `pgd` bool: whether the model
+    withstands PGD on each test image. "worst": an example counts as fooled if any attack fools it.
+    """
+    withstood, unfooled = pgd[first.image.to_numpy()], (first.fooled_by == "none").to_numpy()
+    rows = {"pgd": withstood, "autoattack": unfooled, "worst": withstood & unfooled}
+    counts = [{"attack": name, "n": len(right), "n_correct": int(right.sum())} for name, right in rows.items()]
+    return with_intervals(pd.DataFrame(counts), confidence=confidence)

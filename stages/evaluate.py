@@ -11,9 +11,10 @@ from stages import cli
 
 @dataclass(frozen=True)
 class Job:
-    """One trained model and the balls it is attacked in."""
+    """One trained model, another of the next seed from which attacks are transferred, and the balls."""
 
     file: Path
+    other: Path
     seed: int
     natural_fraction: float
     norm: str
@@ -28,11 +29,11 @@ def evaluate_one(job: Job, on_progress, *, test_set: Path, settings: Evaluate): 
     from robacc import adversary, data, evaluation, models
 
     model, _ = models.load(job.file)
-    images = data.load(test_set)
-    x, y = images.first(len(images))
+    other = models.load(job.other)[0] if job.other != job.file else None
+    x, y = data.load(test_set).first()
     attack = adversary.Attack(**settings.attack.model_dump())
     counts = {"n_robust": settings.n_images, "n_checked": settings.n_checked, "seed": settings.seed}
-    result = evaluation.evaluate(model, x, y, job.norm, job.eps_grid, attack, **counts)
+    result = evaluation.evaluate(model, x, y, job.norm, job.eps_grid, attack, other=other, **counts)
     on_progress(len(job.eps_grid))
     return result
 
@@ -40,13 +41,12 @@ def evaluate_one(job: Job, on_progress, *, test_set: Path, settings: Evaluate): 
 def plan(args: argparse.Namespace, folder: Path, dataset: Dataset, settings: Evaluate) -> list[Job]:
     """Return the jobs: models trained half and half only at their own eps, standard ones in both norms."""
     jobs = []
-    for seed in range(dataset.n_seeds):
-        for fraction in dataset.natural_fractions if args.norm else [0.0]:
-            file = folder / f"seed{seed}-natural{fraction}.safetensors"
-            for norm in [args.norm] if args.norm else ["l2", "linf"]:
-                own = [args.eps] if args.norm else []
-                grid = own if fraction else sorted({*getattr(settings.eps, norm), *own})
-                jobs.append(Job(file, seed, fraction, norm, grid))
+    for fraction in dataset.natural.at(args.norm, args.eps):
+        files = [folder / f"seed{seed}-natural{fraction}.safetensors" for seed in range(dataset.n_seeds)]
+        for norm in [args.norm] if args.norm else ["l2", "linf"]:
+            grid = [args.eps] if fraction else sorted({*getattr(settings.eps, norm), args.eps} - {0.0})
+            for seed, file in enumerate(files):
+                jobs.append(Job(file, files[(seed + 1) % len(files)], seed, fraction, norm, grid))
     return jobs
 
 
@@ -60,15 +60,15 @@ def main(args: argparse.Namespace) -> None:
     name = model_id(args.dataset, args.norm, args.eps)
     jobs = plan(args, Path("models") / name, p.datasets[args.dataset], settings)
     work = partial(evaluate_one, test_set=Path("data") / args.dataset / "test.safetensors", settings=settings)
-    units = [len(job.eps_grid) for job in jobs]
-    results = sweep.parallel(work, jobs, units=units, unit="eps", n_workers=cli.n_workers())
+    results = sweep.parallel(
+        work, jobs, units=[len(job.eps_grid) for job in jobs], unit="eps", n_workers=cli.n_workers()
+    )
     rows, checks, arrays = [], [], {}
     for job, (outcomes, measures) in zip(jobs, results, strict=True):
         model = {"seed": job.seed, "natural_fraction": job.natural_fraction}
         rows += [{**model, **row} for row in outcomes.counts()]
         checks.append({**model, "norm": job.norm, **measures})
-        arrays[f"{job.file.stem}-predicted"] = outcomes.predicted.numpy()
-        arrays[f"{job.file.stem}-{job.norm}-fooling-eps"] = outcomes.fooling_eps.numpy()
+        arrays.update({f"{job.file.stem}-{key}": values.numpy() for key, values in outcomes.arrays().items()})
     folder = Path("results/evaluate") / name
     write_csv(rows, folder / "accuracy.csv")
     write_csv(checks, folder / "checks.csv")

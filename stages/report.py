@@ -15,24 +15,22 @@ def training(p: Params) -> dict:
     from robacc import reporting
 
     folder = Path("results/mnist")
-    accuracy, pictures = (
-        pd.read_csv(folder / f"{name}.csv", keep_default_na=False) for name in ("accuracy", "pictures")
-    )
-    sizes, checks = (pd.read_csv(folder / f"{name}.csv") for name in ("sizes", "checks"))
+    names = ("accuracy", "pictures", "sizes", "autoattack", "paired")
+    tables = {name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False) for name in names}
+    accuracy, checks = tables["accuracy"], pd.read_csv(folder / "checks.csv")
     return {
         "dataset": p.datasets["mnist"],
         "evaluate": p.evaluate["mnist"],
+        "autoattack": p.autoattack["mnist"],
         "grid": p.grid["mnist"],
         "visualize": p.visualize["mnist"],
         "deviations": reporting.differences(p.recipe("mnist").model_dump(), p.recipes["mnist-paper"].model_dump()),
         "n_test": f"{accuracy[accuracy.norm_test == 'none'].n.max():,}",
         "n_robust": f"{accuracy[accuracy.norm_test != 'none'].n.max():,}",
         "largest_excess": f"{checks.largest_excess.max():.1e}",
-        "sizes_text": reporting.seeds_by_size(sizes),
-        "size_table": reporting.size_table(sizes),
-        "robust_table": reporting.robust_table(accuracy),
-        "picture_table": reporting.picture_table(pictures),
-        "half_table": reporting.half_table(accuracy),
+        "masking": reporting.masking_text(checks),
+        "sizes_text": reporting.seeds_by_size(tables["sizes"]),
+        "tables": tables,
     }
 
 

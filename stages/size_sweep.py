@@ -28,8 +28,7 @@ def main(args: argparse.Namespace) -> None:
         checkpoints=Path("checkpoints"),
         n_workers=cli.n_workers(),
     )
-    test = data.load(folder / "test.safetensors")
-    x, y = test.first(len(test))
+    x, y = data.load(folder / "test.safetensors").first()
     rows = []
     for job, file in zip(jobs, files, strict=True):
         model, spec = models.load(file)

@@ -1,42 +1,77 @@
 """Collect what the stages measured into tidy tables and the metrics, for the balls in params.yaml."""
 
 import argparse
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from stages import cli
 
+MODEL = ["model", "norm_train", "eps_train", "natural_fraction", "seed"]
+
+
+@cache
+def outcomes(model: str) -> dict:
+    """Return the arrays of every example's outcome, of all models of a ball."""
+    from robacc.files import read_arrays
+
+    return read_arrays(Path("results/evaluate") / model / "outcomes.npz")
+
+
+def collect(pattern: str, balls: dict):  # noqa: ANN201 (pandas is not imported here)
+    """Return the tables at `pattern`, with {} for the name of the ball, as one."""
+    import pandas as pd
+
+    from robacc.files import must_exist
+
+    parts = []
+    for name, (norm, eps) in balls.items():
+        files = must_exist(Path("results") / pattern.format(name))
+        paths = sorted(files.iterdir()) if files.is_dir() else [files]
+        part = pd.concat([pd.read_csv(file, keep_default_na=False) for file in paths])
+        parts.append(part.assign(model=name, norm_train=norm or "standard", eps_train=eps))
+    return pd.concat(parts, ignore_index=True)
+
+
+def pairs(accuracy, standard: str) -> Iterator[tuple]:  # noqa: ANN001
+    """Give (labels, right, base right): robust models against standard ones, half and half against adversarial."""
+    for (model, norm, eps, fraction, seed), _ in accuracy[accuracy.norm_train != "standard"].groupby(MODEL):
+        ours, base = outcomes(model), outcomes(model if fraction else standard)
+        mine, plain = f"seed{seed}-natural{fraction}", f"seed{seed}-natural0.0"
+        labels = {"model": model, "natural_fraction": fraction, "base": model if fraction else standard, "seed": seed}
+        yield {**labels, "kind": "std_acc"}, ours[f"{mine}-correct"], base[f"{plain}-correct"]
+        if fraction:
+            right, other = (ours[f"{name}-{norm}-fooling-eps"] > eps for name in (mine, plain))
+            yield {**labels, "kind": "rob_acc"}, right, other
+
 
 def main(args: argparse.Namespace) -> None:
-    """Write results/<dataset>/: models.csv, accuracy.csv, sizes.csv, checks.csv, pictures.csv, metrics.json."""
+    """Write results/<dataset>/: models, accuracy, sizes, checks, pictures, paired, autoattack (csv); metrics.json."""
     import pandas as pd
 
     from robacc import params, tables
-    from robacc.files import must_exist, write_csv, write_json
+    from robacc.files import write_csv, write_json
 
     p = params.load()
     balls = {params.model_id(args.dataset, *trained): trained for trained in p.trained(args.dataset)}
-
-    def collect(pattern: str) -> pd.DataFrame:
-        parts = {}
-        for name, (norm, eps) in balls.items():
-            files = must_exist(Path("results") / pattern.format(name))
-            paths = sorted(files.iterdir()) if files.is_dir() else [files]
-            part = pd.concat([pd.read_csv(file, keep_default_na=False) for file in paths])
-            parts[name] = part.assign(model=name, norm_train=norm or "standard", eps_train=eps)
-        return pd.concat(parts.values(), ignore_index=True)
-
-    confidence = p.report.confidence
-    accuracy = tables.accuracy(collect("evaluate/{}/accuracy.csv"), confidence=confidence)
-    n_train = p.datasets[args.dataset].n_train
-    sweep, curves = collect("sweep/{}.csv"), collect("curves/{}")
-    sizes = tables.sizes(sweep, accuracy, curves, n_train=n_train, confidence=confidence)
+    confidence, n_train = p.report.confidence, p.datasets[args.dataset].n_train
+    accuracy = tables.accuracy(collect("evaluate/{}/accuracy.csv", balls), confidence=confidence)
+    sweep, curves = collect("sweep/{}.csv", balls), collect("curves/{}", balls)
+    opinions = []
+    for keys, first in collect("autoattack/{}.csv", balls).groupby([*MODEL, "norm", "eps"]):
+        model, _, _, fraction, seed, norm, eps = keys
+        pgd = outcomes(model)[f"seed{seed}-natural{fraction}-{norm}-fooling-eps"] > eps
+        opinion = tables.second_opinion(first, pgd, confidence=confidence)
+        opinions.append(opinion.assign(**dict(zip([*MODEL, "norm_test", "eps_test"], keys, strict=True))))
     folder = Path("results") / args.dataset
-    rows = [{"model": name, "norm": norm or "standard", "eps": eps} for name, (norm, eps) in balls.items()]
-    write_csv(rows, folder / "models.csv")
+    trained = [{"model": name, "norm": norm or "standard", "eps": eps} for name, (norm, eps) in balls.items()]
+    write_csv(trained, folder / "models.csv")
     write_csv(accuracy, folder / "accuracy.csv")
-    write_csv(sizes, folder / "sizes.csv")
-    write_csv(collect("evaluate/{}/checks.csv"), folder / "checks.csv")
-    write_csv(collect("visualize/{}/numbers.csv"), folder / "pictures.csv")
+    write_csv(tables.sizes(sweep, accuracy, curves, n_train=n_train, confidence=confidence), folder / "sizes.csv")
+    write_csv(collect("evaluate/{}/checks.csv", balls), folder / "checks.csv")
+    write_csv(collect("visualize/{}/numbers.csv", balls), folder / "pictures.csv")
+    write_csv(tables.paired(pairs(accuracy, f"{args.dataset}-standard"), confidence=confidence), folder / "paired.csv")
+    write_csv(pd.concat(opinions), folder / "autoattack.csv")
     write_json(tables.metrics(accuracy), folder / "metrics.json")
 
 

@@ -18,7 +18,7 @@ def main(args: argparse.Namespace) -> None:
     jobs = [
         Job(args.norm or "l2", args.eps, dataset.n_train, seed, fraction)
         for seed in range(dataset.n_seeds)
-        for fraction in (dataset.natural_fractions if args.norm else [0.0])
+        for fraction in dataset.natural.at(args.norm, args.eps)
     ]
     files = sweep.train_all(
         jobs,

@@ -5,12 +5,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: jobs of `sweep` fork, and results repeat
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor, nn
+
+from robacc import data, fetching
 
 torch.set_num_threads(1)
 settings.register_profile("robacc", deadline=None, derandomize=True, database=None, max_examples=60)
@@ -42,6 +45,19 @@ class NormNet(nn.Module):
         return self.head(self.features(x))
 
 
+@pytest.fixture(scope="session")
+def mnist(tmp_path_factory) -> Path:
+    """Give the folder of the whole MNIST: the project's own if it is there, else fetched for these tests."""
+    own = Path(__file__).parent.parent / "data" / "mnist"
+    if own.is_dir():
+        return own
+    folder = tmp_path_factory.mktemp("mnist")
+    fetching.fetch(folder / "raw", fetching.mnist_sources(), fetching.MNIST_SHA256)
+    for split, raw_split in {"train": "train", "test": "t10k"}.items():
+        data.save(*fetching.read_mnist(folder / "raw", raw_split), folder / f"{split}.safetensors")
+    return folder
+
+
 @pytest.fixture
 def linear() -> Callable[..., Linear]:
     """Give linear(n_classes, n_pixels, dtype): a deterministic model that is right on about half of mid-grey noise."""
@@ -53,7 +69,7 @@ def linear() -> Callable[..., Linear]:
             weight, bias = np.stack([-w / 2, w / 2]), np.array([w.sum() / 4, -w.sum() / 4])  # f = 0 at x = 0.5
         else:
             weight, bias = rng.normal(size=(n_classes, n_pixels)), 0.1 * rng.normal(size=n_classes)
-        return Linear(torch.tensor(weight, dtype=dtype), torch.tensor(bias, dtype=dtype))
+        return Linear(torch.tensor(weight, dtype=dtype), torch.tensor(bias, dtype=dtype)).eval()
 
     return make
 

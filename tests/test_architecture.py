@@ -48,7 +48,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"attacks", "data", "files", "models", "norms", "seeding"},
     "sweep": {"data", "files", "models", "provenance", "training"},
     "adversary": {"attacks", "models", "norms", "seeding"},
-    "evaluation": {"adversary", "models", "norms"},
+    "diagnostics": {"adversary", "attacks", "models", "norms"},
+    "evaluation": {"adversary", "diagnostics", "models"},
+    "autoattack": {"models", "norms"},
 }
 
 
@@ -317,7 +319,7 @@ class Reads(ast.NodeVisitor):
                 return ("recipes", PARAMS["datasets"]["mnist"]["recipe"])
             if called == ("trained",):
                 return ("grid", "mnist")
-            if called and called[-1] == "model_dump":
+            if called and called[-1] in ("model_dump", "at"):
                 return called[:-1]
         return None
 

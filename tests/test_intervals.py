@@ -1,11 +1,12 @@
-"""The Wilson interval against scipy and published values."""
+"""Intervals and tests against scipy, published values and simulation."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from robacc.intervals import wilson
+from robacc.intervals import mcnemar, paired_difference, wilson
 
 
 @given(n=st.integers(1, 10000), share=st.floats(0, 1), confidence=st.sampled_from([0.5, 0.9, 0.95, 0.999]))
@@ -36,3 +37,34 @@ def test_interval_holds_the_share_and_stays_in_zero_to_one(n, correct):
 def test_impossible_counts_are_refused(correct, n):
     with pytest.raises(ValueError, match=f"expected 0 <= correct <= n and n > 0, got {correct} of {n}"):
         wilson(correct, n, confidence=0.95)
+
+
+def test_mcnemar_is_the_exact_binomial():
+    assert mcnemar(0, 0) == 1.0
+    assert mcnemar(5, 5) == 1.0
+    assert mcnemar(10, 0) == pytest.approx(2 * 0.5**10)
+    assert mcnemar(8, 2) == pytest.approx(2 * (1 + 10 + 45) * 0.5**10)
+    assert mcnemar(2, 8) == mcnemar(8, 2)
+
+
+@given(first=st.integers(0, 200), second=st.integers(0, 200), agree=st.integers(1, 5000))
+def test_the_paired_interval_holds_the_difference_and_turns_with_the_pair(first, second, agree):
+    n = first + second + agree
+    low, high = paired_difference(first, second, n, confidence=0.95)
+    assert low <= (first - second) / n <= high
+    assert paired_difference(second, first, n, confidence=0.95) == pytest.approx((-high, -low))
+    assert paired_difference(first, second, n, confidence=0.99)[0] <= low
+
+
+def test_the_paired_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(400, [0.04, 0.02, 0.94], size=4000)
+    limits = [paired_difference(int(a), int(b), 400, confidence=0.95) for a, b, _ in counts]
+    covered = np.mean([low <= 0.02 <= high for low, high in limits])
+    assert 0.94 < covered < 0.97
+
+
+@pytest.mark.parametrize(("first", "second", "n"), [(1, 1, 0), (-1, 0, 5), (3, 3, 5)])
+def test_impossible_disagreements_are_refused(first, second, n):
+    with pytest.raises(ValueError, match=f"got {first}, {second} of {n}"):
+        paired_difference(first, second, n, confidence=0.95)

@@ -1,14 +1,16 @@
 """The networks, their initialisation, and their files."""
 
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from robacc import models
-from robacc.models import ARCHITECTURES, Normalize, SpaceToDepthConv2d, build, eval_mode, load, save
+from robacc.models import ARCHITECTURES, MULTIPLY_ADDS, Normalize, StridedPair, build, eval_mode, frozen, load, save
 from robacc.seeding import generator
 
 SPEC = {"arch": "small_cnn", "mean": [0.1307], "std": [0.3081]}
@@ -22,19 +24,64 @@ def batch(n: int = 3) -> torch.Tensor:
     return torch.rand(n, 1, 28, 28, generator=generator(0))
 
 
-@pytest.mark.parametrize(("channels", "size"), [(1, (28, 28)), (3, (8, 12)), (2, (2, 2))])
-def test_space_to_depth_is_the_plain_convolution(channels, size):
-    fast = SpaceToDepthConv2d(channels, 5).double()
-    plain = nn.Conv2d(channels, 5, kernel_size=4, stride=2, padding=1).double()
-    plain.load_state_dict(fast.state_dict())
+@pytest.mark.parametrize(("channels", "size"), [(1, (28, 28)), (3, (8, 12)), (2, (4, 4))])
+def test_the_strided_pair_is_the_two_plain_layers(channels, size):
+    fast = StridedPair(channels, 5, 6).double()
+    plain = nn.Sequential(nn.Conv2d(channels, 5, 4, 2, 1), nn.ReLU(), nn.Conv2d(5, 6, 4, 2, 1), nn.ReLU()).double()
+    plain.load_state_dict(dict(zip(plain.state_dict(), fast.state_dict().values(), strict=True)))
     results = []
-    for layer in (fast, plain):
+    for net in (fast, plain):
         x = torch.rand(4, channels, *size, generator=generator(1), dtype=torch.float64, requires_grad=True)
-        out = layer(x)
+        out = net(x)
         weights = torch.rand(out.shape, generator=generator(2), dtype=torch.float64)
-        results.append([out, *torch.autograd.grad((out * weights).sum(), [x, layer.weight, layer.bias])])
+        results.append([out, *torch.autograd.grad((out * weights).sum(), [x, *net.parameters()])])
+    assert (results[1][0] > 0).any()
+    assert (results[1][0] == 0).any()
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_the_strided_pair_refuses_a_second_derivative():
+    """Its backward pass works in place, so that a second derivative would be wrong: an error is better."""
+    x = torch.rand(1, 1, 4, 4, requires_grad=True)
+    out = StridedPair(1, 2, 2)(x)
+    (grad,) = torch.autograd.grad((out * out).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_frozen_changes_no_answer_and_no_gradient_and_is_undone(arch):
+    # trap 3
+    model, x = net(arch).train(), batch()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    next(model.parameters()).requires_grad_(False)
+    wanted = [p.requires_grad for p in model.parameters()]
+    results = []
+    for context in (nullcontext(), frozen(model)):
+        with context:
+            images = x.clone().requires_grad_()
+            logits = model(images)
+            results.append((logits.detach(), *torch.autograd.grad(logits.square().sum(), images)))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+    with frozen(model):
+        assert not any(p.requires_grad for p in model.parameters())
+        assert not any(module.training for module in model.modules())
+        with frozen(model):  # an attack inside an attack
+            model(x)
+        assert torch.equal(model(x), results[0][0])
+    with pytest.raises(KeyError), frozen(model):
+        raise KeyError
+    assert [p.requires_grad for p in model.parameters()] == wanted
+    assert all(module.training for module in model.modules())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    assert not torch.equal(model(x), results[0][0])  # nothing computed from the old parameters is left
+    for parameter in model.parameters():
+        parameter.data.div_(1.5)
+    assert all(torch.allclose(value, state[name]) for name, value in model.state_dict().items())
 
 
 def test_normalize_takes_pixels_and_carries_its_numbers():
@@ -53,6 +100,17 @@ def test_normalize_takes_pixels_and_carries_its_numbers():
 @pytest.mark.parametrize(("arch", "count"), [("small_cnn", 166_406), ("paper_cnn", 3_274_634)])
 def test_parameter_counts_are_those_of_the_papers(arch, count):
     assert sum(p.numel() for p in net(arch).parameters()) == count
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_multiply_adds_are_those_of_the_plain_layers(arch):
+    model = net(arch)
+    if arch == "small_cnn":
+        pair = model[1][0]
+        model = nn.Sequential(pair.conv1, pair.conv2, *model[1][1:])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(batch(1))
+    assert counter.get_total_flops() == 2 * MULTIPLY_ADDS[arch]
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

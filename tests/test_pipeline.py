@@ -20,17 +20,30 @@ SMOKE = {
     ("datasets", "mnist", "n_seeds"): 2,
     ("evaluate", "mnist", "n_images"): 60,
     ("evaluate", "mnist", "n_checked"): 20,
+    ("evaluate", "mnist", "attack", "n_steps"): 15,
+    ("evaluate", "mnist", "attack", "step_size"): 0.2,
+    ("evaluate", "mnist", "eps"): {"l2": [0.5, 1.5], "linf": [0.1, 0.3]},
+    ("autoattack", "mnist", "n_images"): 20,
+    ("autoattack", "mnist", "attacks"): ["apgd-ce"],
     ("visualize", "mnist", "n_steps"): 40,
     ("visualize", "mnist", "n_images"): 60,
     ("theory", "p"): [0.7, 0.9],
     ("theory", "strengths"): [4.0],
     ("theory", "n_seeds"): 2,
+    ("theory", "n_test"): 500,
     ("theory", "fit", "n_train"): 500,
+    ("theory", "fit", "trees"): 10,
+    ("theory", "frontier", "d"): [500],
+    ("theory", "optimum", "d"): [1000],
+    ("theory", "optimum", "p"): [0.7, 0.9],
+    ("theory", "optimum", "strengths"): [4.0],
+    ("linear", "eps"): [0.2],
     ("linear", "optimum", "l2"): [0.0001],
     ("linear", "sgd", "epochs"): 5,
     ("linear", "n_kept"): [1, 100, 784],
     ("linear", "noise", "sizes"): [20, 50],
     ("linear", "noise", "n_seeds"): 1,
+    ("linear", "noise", "n_features"): 50,
 }
 
 
@@ -142,9 +155,12 @@ def test_a_stage_repeats_bit_by_bit(clone):
 def test_a_new_eps_costs_that_eps_and_an_old_one_leaves(clone):
     output = clone.run("dvc", "exp", "run", "-S", "grid.mnist.l2=[2.5]")
     trained = {
-        stage for stage in run_stages(output) if stage.startswith(("fetch", "train", "size", "evaluate", "visualize"))
+        stage
+        for stage in run_stages(output)
+        if stage.startswith(("fetch", "train", "size", "evaluate", "auto", "visualize"))
     }
-    assert trained == {f"{kind}_mnist_l2@2.5" for kind in ("train_robust", "size_sweep", "evaluate", "visualize")}
+    kinds = ("train_robust", "size_sweep", "evaluate", "autoattack", "visualize")
+    assert trained == {f"{kind}_mnist_l2@2.5" for kind in kinds}
     assert clone.models() == {"mnist-standard", "mnist-l2-2.5", "mnist-linf-0.3"}
     page = (clone.folder / "reports/index.html").read_text()
     assert "<td>l2 eps 2.5</td>" in page

@@ -143,7 +143,7 @@ def test_a_stopped_job_goes_on_from_its_checkpoint(train_set, tmp_path):
         pass
 
     common = {"train_set": train_set, "recipe": RECIPE, "settings": SETTINGS}
-    whole = train_one(JOBS[1], lambda _: None, **common, checkpoints=tmp_path / "whole")
+    whole, _ = train_one(JOBS[1], lambda _: None, **common, checkpoints=tmp_path / "whole")
     counted: list[int] = []
 
     def kill(steps: int) -> None:
@@ -154,7 +154,8 @@ def test_a_stopped_job_goes_on_from_its_checkpoint(train_set, tmp_path):
     with pytest.raises(Killed):
         train_one(JOBS[1], kill, **common, checkpoints=tmp_path / "stopped")
     counted.clear()
-    resumed = train_one(JOBS[1], counted.append, **common, checkpoints=tmp_path / "stopped")
+    resumed, is_new = train_one(JOBS[1], counted.append, **common, checkpoints=tmp_path / "stopped")
+    assert is_new
     assert counted == [1, 1, 1]  # one step was kept, two are done
     assert resumed.read_bytes() == whole.read_bytes()
     assert list((tmp_path / "stopped").iterdir()) == [resumed]

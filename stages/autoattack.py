@@ -1,0 +1,75 @@
+"""Attack the full-set models of one ball with AutoAttack, on the first test images: a second opinion on PGD."""
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from robacc.params import AutoAttackParams, Dataset, model_id
+from stages import cli
+
+N_PARTS = 2  # jobs a model, so that no core waits long for the last one
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part of the images, one trained model, and the ball it is attacked in."""
+
+    file: Path
+    seed: int
+    natural_fraction: float
+    norm: str
+    eps: float
+    part: int
+
+    def __str__(self) -> str:
+        return f"{self.file.parent.name}/{self.file.stem} in {self.norm} eps {self.eps}, part {self.part}"
+
+
+def attack_one(job: Job, on_progress, *, test_set: Path, settings: AutoAttackParams):  # noqa: ANN001, ANN201
+    """Return which attack fooled the model first, for each image of the part."""
+    from robacc import autoattack, data, models
+
+    model, _ = models.load(job.file)
+    x, y = data.load(test_set).first(settings.n_images)
+    part = slice(job.part, None, N_PARTS)
+    fooled_by = autoattack.autoattack(
+        model, x[part], y[part], job.norm, job.eps, attacks=settings.attacks, seed=settings.seed
+    )
+    on_progress(1)
+    return fooled_by
+
+
+def plan(args: argparse.Namespace, folder: Path, dataset: Dataset, settings: AutoAttackParams) -> list[Job]:
+    """Return the jobs: robust models in their own ball, standard ones in the balls that params.yaml names."""
+    own = [(args.norm, args.eps)]
+    standard = [(norm, getattr(settings.standard_eps, norm)) for norm in ("l2", "linf")]
+    return [
+        Job(folder / f"seed{seed}-natural{fraction}.safetensors", seed, fraction, norm, eps, part)
+        for norm, eps in (own if args.norm else standard)
+        for fraction in dataset.natural.at(norm if args.norm else None, eps)
+        for seed in settings.seeds
+        for part in range(N_PARTS)
+    ]
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write results/autoattack/<id>.csv: a row an image, with the first attack that fools each model."""
+    from robacc import params, sweep
+    from robacc.files import write_csv
+
+    p = params.load()
+    settings = p.autoattack[args.dataset]
+    name = model_id(args.dataset, args.norm, args.eps)
+    jobs = plan(args, Path("models") / name, p.datasets[args.dataset], settings)
+    work = partial(attack_one, test_set=Path("data") / args.dataset / "test.safetensors", settings=settings)
+    results = sweep.parallel(work, jobs, units=[1] * len(jobs), unit="parts", n_workers=cli.n_workers())
+    rows = []
+    for job, fooled_by in zip(jobs, results, strict=True):
+        model = {"seed": job.seed, "natural_fraction": job.natural_fraction, "norm": job.norm, "eps": job.eps}
+        rows += [{**model, "image": job.part + N_PARTS * i, "fooled_by": name} for i, name in enumerate(fooled_by)]
+    write_csv(rows, Path("results/autoattack") / f"{name}.csv")
+
+
+if __name__ == "__main__":
+    cli.run(main, cli.parser(__doc__, "dataset", "norm", "eps"))
