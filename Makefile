@@ -23,7 +23,9 @@ test: $(READY)  ## run all tests, the whole graph on a small recipe among them
 smoke: $(READY)  ## run the whole graph on the recipe mnist-smoke in a temporary clone
 	python -m pytest tests/test_pipeline.py
 
-bench: $(READY)  ## measure the hot loops; writes benchmarks/results.csv
+bench: $(READY)  ## measure the hot loops beside the peers'; writes benchmarks/
+	python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
+	dvc repro train_standard@mnist train_robust_mnist_linf@0.1
 	python -m benchmarks.bench
 
 check: $(READY)  ## lint, format and type checks

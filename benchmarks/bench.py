@@ -1,55 +1,46 @@
-"""Time PGD and one adversarial training step of ours against a plain loop, beside the machine's sgemm peak.
+"""Time what this project spends its hours on, beside the peers: `make bench`.
 
-Alternating runs in one process, one thread, medians; ratios are what to quote. Writes benchmarks/results.csv.
+Contestants take turns in one process, medians are compared, and ratios are what to quote. Writes
+benchmarks/results.csv and growth.csv, and a plot of each.
 """
 
 import platform
+import resource
 import statistics
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.contestants import PEERS, by_torchattacks, cifar_resnet, ours, plain
+from robacc import data, models, sweep
+from robacc.adversary import Attack, smallest_fooling_eps
 from robacc.attacks import pgd, random_start
-from robacc.files import write_csv
-from robacc.models import build
+from robacc.files import must_exist, write_csv
 from robacc.norms import ball
+from robacc.params import load as load_params
+from robacc.plotting import save, use_style
 from robacc.seeding import generator
+from robacc.training import Job, Recipe
 
-BATCH, STEPS, EPS, STEP_SIZE, ROUNDS = 100, 5, 0.3, 0.15, 20
-
-
-def plain_net() -> nn.Sequential:
-    """Return the laptop recipe's net as one would write it first."""
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 4, 2, 1),
-        nn.ReLU(),
-        nn.Conv2d(16, 32, 4, 2, 1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(1568, 100),
-        nn.ReLU(),
-        nn.Linear(100, 10),
-    )
+FOLDER = Path("benchmarks")
+BATCH, N_STEPS = 100, 5
+HOW = {"eps": 0.3, "step_size": 0.15, "n_steps": N_STEPS}
 
 
-def plain_pgd(model: nn.Module, x: Tensor, y: Tensor, start: Tensor) -> Tensor:
-    """Return PGD's last iterate in linf, written out."""
-    x_adv = start.clone()
-    for _ in range(STEPS):
-        x_adv.requires_grad_()
-        (grad,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y), x_adv)
-        x_adv = torch.clamp(x + torch.clamp(x_adv.detach() + STEP_SIZE * grad.sign() - x, -EPS, EPS), 0, 1)
-    return x_adv
-
-
-def medians(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
+def medians(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Return the median seconds of each contestant over alternating rounds, the first two not counted."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(ROUNDS + 2):
+    for _ in range(rounds + 2):
         for name, run in contestants.items():
             begin = time.perf_counter()
             run()
@@ -57,40 +48,232 @@ def medians(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
     return {name: statistics.median(values[2:]) for name, values in times.items()}
 
 
-def main() -> None:
-    """Measure, print and write the table."""
+def multiply_adds(net: nn.Module, x: Tensor) -> float:
+    """Return the multiply-adds of one image through a plain net."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(x[:1])
+    return counter.get_total_flops() / 2
+
+
+def training_step(net: nn.Module, attack: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> None:
+    """Do one adversarial training step but for the optimiser's."""
+    x_adv = attack(x, y)
+    net.zero_grad(set_to_none=True)
+    F.cross_entropy(net(x_adv), y).backward()
+
+
+def loops(name: str, net: nn.Sequential, shape: tuple[int, ...], batch: int, rounds: int) -> list[dict]:
+    """Time PGD and the training step of every contestant on one net, with one and two threads."""
+    x, y = torch.rand(batch, *shape), torch.randint(0, 10, (batch,))
+    their_net = plain(net)
+    work = multiply_adds(their_net, x)
+    attacks = {"ours": ours(net, **HOW)} | {peer: make(their_net, **HOW) for peer, make in PEERS.items()}
+    nets: dict[str, nn.Module] = dict.fromkeys(attacks, their_net) | {"ours": net}
+    if any(isinstance(layer, models.StridedPair) for layer in net.modules()):
+        attacks["torchattacks, our layers"] = by_torchattacks(net, **HOW)
+        nets["torchattacks, our layers"] = net
+    kinds = {
+        "PGD": (4 * N_STEPS, {peer: partial(attack, x, y) for peer, attack in attacks.items()}),
+        "training step": (
+            4 * N_STEPS + 6,
+            {peer: partial(training_step, nets[peer], attack, x, y) for peer, attack in attacks.items()},
+        ),
+    }
+    rows = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for what, (per_image, runs) in kinds.items():
+            for peer, seconds in medians(runs, rounds).items():
+                share = per_image * work * batch / seconds / sgemm(threads)
+                rows.append(row(what, name, peer, threads, seconds, share))
+    return rows
+
+
+@cache
+def sgemm(threads: int) -> float:
+    """Return the float32 operations a second of a large matrix product with as many threads as are set now."""
+    assert torch.get_num_threads() == threads
+    a = torch.rand(2048, 2048)
+    return 2 * 2048**3 / min(medians({"": lambda: a @ a}, 5).values())
+
+
+def row(what: str, net: str, contestant: str, threads: int, seconds: float, share: float | None = None) -> dict:
+    """Return a row of the table and print it."""
+    shown = "" if share is None else f"{share:7.0%} of sgemm"
+    print(f"{what:14} {net:30} {contestant:32} {threads} threads {1e3 * seconds:9.1f} ms {shown}", flush=True)
+    values = {"what": what, "net": net, "contestant": contestant, "threads": threads}
+    return {
+        **values,
+        "milliseconds": round(1e3 * seconds, 2),
+        "share_of_sgemm": None if share is None else round(share, 3),
+    }
+
+
+def evaluations(rounds: int = 3, n_images: int = 500) -> list[dict]:
+    """Time the accuracy-against-eps curve: 4 eps, 2 random starts of 40 steps, one thread."""
     torch.set_num_threads(1)
-    x, y = torch.rand(BATCH, 1, 28, 28), torch.randint(0, 10, (BATCH,))
-    threat = ball("linf", EPS)
-    start = random_start(x, threat, generator(0))
-    ours, plain = build("small_cnn", mean=[0.0], std=[1.0], seed=0), plain_net()
-    a, b = torch.rand(1024, 1024), torch.rand(1024, 1024)
+    x, y = data.load(must_exist(Path("data/mnist/test.safetensors"))).first(n_images)
+    grid, settings = [0.05, 0.1, 0.2, 0.3], Attack(40, 0.0625, ["cross_entropy"] * 2)
+    rows = []
+    for name in ("standard", "linf-0.1"):
+        net, _ = models.load(Path(f"models/mnist-{name}/seed0-natural0.0.safetensors"))
+        assert isinstance(net, nn.Sequential)
+        their_net = plain(net).eval()
+        found: dict[str, list[float]] = {}
 
-    def our_attack() -> Tensor:
-        return pgd(ours, x, y, threat, start=start, n_steps=STEPS, step_size=STEP_SIZE)
+        def dropping(net: nn.Module = net, found: dict = found) -> None:
+            outcome = smallest_fooling_eps(net, x, y, "linf", grid, settings, seed=0)
+            found["ours"] = [(outcome > eps).double().mean().item() for eps in grid]
 
-    def step(model: nn.Module, x_adv: Tensor) -> None:
-        model.zero_grad(set_to_none=True)
-        F.cross_entropy(model(x_adv), y).backward()
+        def curve(attack: Callable[[Tensor, float], Tensor], victim: nn.Module) -> list[float]:
+            shares = []
+            for eps in grid:
+                right = torch.ones(len(x), dtype=torch.bool)
+                for _ in range(2):
+                    right &= models.predict(victim, attack(x, eps)) == y
+                shares.append(right.double().mean().item())
+            return shares
 
-    seconds = medians(
-        {
-            "sgemm 1024": lambda: a @ b,
-            "PGD, ours": our_attack,
-            "PGD, plain loop": lambda: plain_pgd(plain, x, y, start),
-            "training step, ours": lambda: step(ours, our_attack()),
-            "training step, plain loop": lambda: step(plain, plain_pgd(plain, x, y, start)),
-        }
-    )
-    machine = f"{platform.machine()}, 1 thread, torch {torch.__version__.split('+')[0]}"
-    rows = [
-        {"what": name, "milliseconds": round(1e3 * value, 3), "machine": machine} for name, value in seconds.items()
-    ]
-    write_csv(rows, Path("benchmarks/results.csv"))
-    for row in rows:
-        print(f"{row['what']:28} {row['milliseconds']:8.2f} ms")
-    for kind in ("PGD", "training step"):
-        print(f"{kind}: {seconds[f'{kind}, plain loop'] / seconds[f'{kind}, ours']:.2f} times the plain loop")
+        def keeping(net: nn.Module = net, found: dict = found) -> None:
+            def attack(x: Tensor, eps: float) -> Tensor:
+                start = random_start(x, ball("linf", eps), generator(0))
+                return pgd(net, x, y, ball("linf", eps), start=start, n_steps=40, step_size=0.0625 * eps)
+
+            found["ours, no example leaves"] = curve(attack, net)
+
+        def peer(net: nn.Module = their_net, found: dict = found) -> None:
+            def attack(x: Tensor, eps: float) -> Tensor:
+                return by_torchattacks(net, eps=eps, step_size=0.0625 * eps, n_steps=40)(x, y)
+
+            found["torchattacks"] = curve(attack, net)
+
+        runs = {"ours": dropping, "ours, no example leaves": keeping, "torchattacks": peer}
+        for contestant, seconds in medians(runs, rounds - 2).items():
+            accuracies = " ".join(f"{100 * share:.1f}" for share in found[contestant])
+            rows.append({**row("evaluation", f"{name} net", contestant, 1, seconds), "robust_accuracy": accuracies})
+    return rows
+
+
+def recipe(n_steps: int) -> Recipe:
+    """Return the laptop recipe with `n_steps` optimiser steps."""
+    values = load_params().recipes["mnist-laptop"].model_dump()
+    return Recipe(**{**values, "steps": [[1, n_steps]]})
+
+
+def our_sweep(n_jobs: int, n_steps: int, n_workers: int) -> float:
+    """Return the seconds that `sweep` takes for robust nets on made-up images."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pixels = torch.randint(0, 256, (6000, 1, 28, 28), dtype=torch.uint8, generator=generator(0))
+        data.save(pixels, torch.arange(6000) % 10, folder / "train.safetensors")
+        jobs = [Job("linf", 0.3, 6000, seed) for seed in range(n_jobs)]
+        settings = {"log_every": n_steps, "checkpoint_every": n_steps}
+        begin = time.perf_counter()
+        sweep.train_all(
+            jobs,
+            train_set=folder / "train.safetensors",
+            recipe=recipe(n_steps),
+            settings=settings,
+            checkpoints=folder,
+            n_workers=n_workers,
+        )
+        return time.perf_counter() - begin
+
+
+def their_sweep(n_jobs: int, n_steps: int) -> float:
+    """Return the seconds of a sequential loop with torchattacks and two threads for the same jobs."""
+    torch.set_num_threads(2)
+    x, y = torch.rand(6000, 1, 28, 28), torch.arange(6000) % 10
+    begin = time.perf_counter()
+    for seed in range(n_jobs):
+        net = models.build("small_cnn", mean=[0.1307], std=[0.3081], seed=seed)
+        assert isinstance(net, nn.Sequential)
+        net = plain(net)
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.003)
+        attack = by_torchattacks(net, **HOW)
+        for _ in range(n_steps):
+            batch = torch.randint(0, 6000, (BATCH,))
+            training_step(net, attack, x[batch], y[batch])
+            optimizer.step()
+    return time.perf_counter() - begin
+
+
+def sweeps(n_jobs: int = 8, n_steps: int = 60) -> list[dict]:
+    """Time a sweep of eight models on all cores against a sequential loop of the fastest peer."""
+    runs = {
+        "ours": lambda: our_sweep(n_jobs, n_steps, 2),
+        "torchattacks, in sequence": lambda: their_sweep(n_jobs, n_steps),
+    }
+    taken = {name: statistics.median(run() for _ in range(3)) for name, run in runs.items()}
+    return [row("sweep of 8", "small_cnn", name, 2, seconds) for name, seconds in taken.items()]
+
+
+def growth() -> list[dict]:
+    """Measure how time grows with jobs, steps, images and workers, and memory with jobs."""
+    rows = []
+    for n_jobs in (2, 4, 8):
+        seconds = our_sweep(n_jobs, 60, 2)
+        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        rows.append({"axis": "jobs", "value": n_jobs, "seconds": seconds, "megabytes_a_process": memory})
+    rows += [{"axis": "steps", "value": n, "seconds": our_sweep(2, n, 2)} for n in (30, 60, 120)]
+    rows += [{"axis": "workers", "value": n, "seconds": our_sweep(4, 60, n)} for n in (1, 2)]
+    torch.set_num_threads(1)
+    net = models.build("small_cnn", mean=[0.0], std=[1.0], seed=0)
+    for n_images in (50, 100, 200, 400):
+        x, y = torch.rand(n_images, 1, 28, 28), torch.randint(0, 10, (n_images,))
+        seconds = medians({"": lambda x=x, y=y: ours(net, **HOW)(x, y)}, 10)[""]
+        rows.append({"axis": "images", "value": n_images, "seconds": seconds})
+    return rows
+
+
+def draw(results: pd.DataFrame, grown: pd.DataFrame, machine: str) -> None:
+    """Draw the speed of every contestant against the fastest peer, and how cost grows."""
+    timed = results[(results.threads == 1) & results.what.isin(["PGD", "training step"])]
+    panels = list(timed.groupby(["what", "net"], sort=False))
+    use_style()
+    fig, axes = plt.subplots(2, 3, figsize=(13, 5.6), layout="constrained")
+    for axis, ((what, net), panel) in zip(axes.flat, sorted(panels, key=lambda panel: panel[0][0]), strict=True):
+        rows = panel.sort_values("milliseconds", ascending=False)
+        colors = ["#1f5a96" if name == "ours" else "#b5bcc4" for name in rows.contestant]
+        axis.barh(rows.contestant, rows.milliseconds, color=colors)
+        axis.set_title(f"{what}, {net}", fontsize=9)
+        axis.set_xlabel("milliseconds, one thread", fontsize=8)
+        axis.tick_params(labelsize=7)
+    fig.suptitle(machine, fontsize=8)
+    save(fig, "results", FOLDER)
+    fig, axes = plt.subplots(1, 4, figsize=(12, 3), layout="constrained")
+    for axis, (name, rows) in zip(axes.flat, grown.groupby("axis", sort=False), strict=True):
+        axis.plot(rows.value, rows.seconds, "o-")
+        axis.set(xlabel=name, ylabel="seconds", xlim=(0, None), ylim=(0, None))
+    save(fig, "growth", FOLDER)
+
+
+def main() -> None:
+    """Measure, print, write the tables and the plots."""
+    sweep.keep_freed_memory()
+    torch.manual_seed(0)
+    small, large = (models.build(arch, mean=[0.0], std=[1.0], seed=0).eval() for arch in ("small_cnn", "paper_cnn"))
+    results = sweeps() + evaluations()
+    for name, net, shape, batch, rounds in (
+        ("small_cnn", small, (1, 28, 28), BATCH, 20),
+        ("paper_cnn", large, (1, 28, 28), 50, 4),
+        ("CIFAR ResNet", cifar_resnet().eval().to(memory_format=torch.channels_last), (3, 32, 32), 16, 3),
+    ):
+        assert isinstance(net, nn.Sequential)
+        results += loops(name, net, shape, batch, rounds)
+    machine = f"{platform.machine()}, {torch.__version__.split('+')[0]}, Python {sys.version.split()[0]}, {cpu()}"
+    table, grown = pd.DataFrame(results).assign(machine=machine), pd.DataFrame(growth())
+    write_csv(table, FOLDER / "results.csv")
+    write_csv(grown.round(3), FOLDER / "growth.csv")
+    draw(table, grown, machine)
+
+
+def cpu() -> str:
+    """Return the name of the processor, as Linux gives it."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The adversary of evaluation: PGD that keeps what it found, restarts, and a walk over eps.
+"""The adversary of evaluation: PGD that keeps what it found, restarts, and a walk down the grid of eps.
 
 Apart from `attacks`, so that a stronger evaluation never trains a model again.
 """
@@ -88,10 +88,10 @@ def attack(
     check_input(x)
     found, fooled = [], []
     for index, (x_part, y_part) in enumerate(zip(x.split(CHUNK), y.split(CHUNK), strict=True)):
-        best, success = x_part.clone(), torch.zeros(len(x_part), dtype=torch.bool)
+        best, best_margin = x_part.clone(), torch.full_like(y_part, -torch.inf, dtype=x.dtype)
         for restart, loss in enumerate(settings.losses):
             start = random_start(x_part, threat, generator(seed, "attack", restart, index))
-            left = (~success).nonzero()[:, 0]
+            left = (best_margin <= 0).nonzero()[:, 0]
             if not len(left):
                 break
             x_adv, margins = strongest(
@@ -104,10 +104,32 @@ def attack(
                 step_size=settings.step_size * threat.eps,
                 loss=LOSSES[loss],
             )
-            best[left], success[left] = x_adv, margins > 0
+            better = margins > best_margin[left]
+            best[left[better]], best_margin[left[better]] = x_adv[better], margins[better]
         found.append(best)
-        fooled.append(success)
+        fooled.append(best_margin > 0)
     return torch.cat(found), torch.cat(fooled)
+
+
+def shorter_attack(model: nn.Module, x: Tensor, y: Tensor, threat: Ball, start: Tensor, settings: Attack) -> Tensor:
+    """Return whether PGD from `start`, pulled into the ball, fools the model, [N]: a quarter of the steps, each longer.
+
+    For examples that a larger ball has not fooled: `start` is the strongest point found there.
+    """
+    fooled = []
+    for x_part, y_part, start_part in zip(x.split(CHUNK), y.split(CHUNK), start.split(CHUNK), strict=True):
+        _, margins = strongest(
+            model,
+            x_part,
+            y_part,
+            threat,
+            start=feasible(start_part, x_part, threat),
+            n_steps=-(-settings.n_steps // 4),
+            step_size=min(1.0, 4 * settings.step_size) * threat.eps,
+            loss=LOSSES[settings.losses[-1]],
+        )
+        fooled.append(margins > 0)
+    return torch.cat(fooled)
 
 
 def smallest_fooling_eps(
@@ -115,15 +137,22 @@ def smallest_fooling_eps(
 ) -> Tensor:
     """Return for each example the smallest eps of the grid that fools the model, [N].
 
-    0 where the clean image is misclassified, infinity where no attack of the grid succeeds. The
-    grid is walked upwards and a fooled example is carried on: what fools within eps fools within
-    any larger eps. Robust accuracy at eps is the share of values above eps, so it can only fall
-    with eps and is never above standard accuracy.
+    0 where the clean image is misclassified, infinity where no attack of the grid succeeds. The grid is
+    walked downwards: an example that no attack fools in one ball holds nothing to be found in a smaller one
+    either, so there it meets `shorter_attack` alone, in case the larger ball was searched badly. Robust accuracy
+    at eps is the share of values above eps, so it can only fall with eps and is never above standard accuracy.
     """
     outcome = torch.where(predict(model, x) == y, torch.inf, 0.0)
-    for eps in sorted(eps_grid):
-        left = outcome.isinf().nonzero()[:, 0]
+    promising, best = outcome > 0, x.clone()  # fooled so far; the strongest point found in a larger ball
+    for eps in sorted(eps_grid, reverse=True):
+        threat = ball(norm, eps)
+        left, stuck = promising.nonzero()[:, 0], ((outcome > 0) & ~promising).nonzero()[:, 0]
+        if len(stuck):
+            again = shorter_attack(model, x[stuck], y[stuck], threat, best[stuck], settings)
+            outcome[stuck[again]] = eps
+            promising[stuck[again]] = True
         if len(left):
-            _, fooled = attack(model, x[left], y[left], ball(norm, eps), settings, seed=seed)
+            best[left], fooled = attack(model, x[left], y[left], threat, settings, seed=seed)
             outcome[left[fooled]] = eps
+            promising[left[~fooled]] = False
     return outcome

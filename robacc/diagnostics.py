@@ -124,7 +124,7 @@ def check_masking(
     |---|---|
     | `zero_gradients` is over 5 % | no step leads anywhere: the accuracy says nothing |
     | `more_steps` (three times the steps) is 5 points under `rob_acc` | the attack stops too early |
-    | `more_restarts` (three more of each loss) is 5 points under `rob_acc` | success depends on luck |
+    | `more_restarts` (one more of each loss) is 5 points under `rob_acc` | success depends on luck |
     | `scaled` (logits times 1000) is 5 points over `rob_acc` | the loss underflows for a model that is sure of itself |
     | `transfer` is under `rob_acc` | another model's examples fool it more than its own gradient: it is masked |
     | `huge_eps` (the whole box) is over chance | the attack fails even where every image is allowed |
@@ -135,7 +135,7 @@ def check_masking(
         return (~fooled).double().mean().item()
 
     longer = Attack(3 * settings.n_steps, settings.step_size, settings.losses)
-    oftener = Attack(settings.n_steps, settings.step_size, 4 * settings.losses)
+    oftener = Attack(settings.n_steps, settings.step_size, 2 * settings.losses)
     whole_box = 1.0 if norm == "linf" else math.sqrt(x[0].numel())
     measured = {
         "eps": eps,

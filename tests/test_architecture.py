@@ -526,3 +526,30 @@ def test_a_notebook_reads_only_what_its_stage_depends_on(name):
     assert paths
     for path in paths:
         assert any(path == dep or path.startswith(f"{dep}/") for dep in stage["deps"]), path
+
+
+# ---- Tests --------------------------------------------------------------------------------------------------------
+
+
+def guards() -> set[tuple[int, str, str]]:
+    """Return (row, file, test) for every comment `trap <row>` in a test."""
+    found = set()
+    for file in (ROOT / "tests").glob("test_*.py"):
+        name = ""
+        for line in file.read_text().splitlines():
+            if match := re.match(r"\s*def (test_\w+)", line):
+                name = match[1]
+            if "# " in line:
+                rows = re.findall(r"\btrap (\d+)", line.split("# ", 1)[1])
+                found |= {(int(row), file.stem.removeprefix("test_"), name) for row in rows}
+    return found
+
+
+def test_the_table_of_mistakes_is_what_the_tests_say():
+    table = set()
+    for row, cells in re.findall(r"^\| (\d+) \|.*\| (.*) \|$", (ROOT / "tests/README.md").read_text(), re.MULTILINE):
+        for part in cells.split("; "):
+            file, names = part.split(": ")
+            table |= {(int(row), file, name.strip("`")) for name in names.split(", ")}
+    assert table == guards()
+    assert {row for row, _, _ in table} == set(range(1, 41))

@@ -35,10 +35,11 @@ def test_only_settings_that_differ_are_deviations():
 
 def test_half_table_has_standard_and_robust_accuracy_of_both_trainings():
     rows = [
-        {"norm_train": "l2", "eps_train": 1.5, "natural_fraction": share, "norm_test": norm, "eps_test": eps}
-        | {"accuracy": value, "seed": 0}
-        for share in (0.0, 0.5)
-        for norm, eps, value in (("none", 0.0, 0.9), ("l2", 1.5, 0.8), ("l2", 0.5, 0.1))
+        {"norm_train": "l2", "eps_train": trained, "natural_fraction": share, "norm_test": norm, "eps_test": eps}
+        | {"accuracy": value, "seed": 0, "model": f"l2-{trained}"}
+        for trained, shares in ((1.5, (0.0, 0.5)), (2.5, (0.0,)))
+        for share in shares
+        for norm, eps, value in (("none", 0.0, 0.9), ("l2", trained, 0.8), ("l2", 0.5, 0.1))
     ]
     table = reporting.half_table(pd.DataFrame(rows))
     assert table.training.tolist() == ["l2 eps 1.5"]
@@ -47,3 +48,71 @@ def test_half_table_has_standard_and_robust_accuracy_of_both_trainings():
 
 def test_formulas_become_mathml():
     assert "<math" in reporting.math(r"\frac{p}{1-p}")
+
+
+def opinions() -> pd.DataFrame:
+    rows = [
+        {
+            "attack": attack,
+            "accuracy": accuracy,
+            "model": "mnist-l2-1.5",
+            "norm_train": "l2",
+            "eps_train": 1.5,
+            "seed": seed,
+        }
+        | {"natural_fraction": share, "norm_test": "l2", "eps_test": 1.5}
+        for share, seed, values in ((0.0, 0, (0.9, 0.88, 0.87)), (0.0, 1, (0.8, 0.8, 0.8)), (0.5, 0, (0.7, 0.71, 0.7)))
+        for attack, accuracy in zip(("pgd", "autoattack", "worst"), values, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_opinions_stand_side_by_side():
+    table = reporting.opinion_table(opinions())
+    assert table.training.tolist() == ["l2 eps 1.5", "l2 eps 1.5, 50% natural"]
+    assert table.ball.tolist() == ["l2 eps 1.5"] * 2
+    assert table["PGD"].tolist() == ["85.00 (80.00 to 90.00)", "70.00"]
+    assert table["either: pointwise worst case"].tolist() == ["83.50 (80.00 to 87.00)", "70.00"]
+
+
+def test_how_far_pgd_was_off_is_its_distance_to_the_worst_case():
+    assert sorted(reporting.beyond_pgd(opinions()).round(6)) == [0.0, 0.0, 0.03]
+
+
+def test_masking_is_told_by_its_extremes():
+    checks = pd.DataFrame(
+        {
+            "masking_rob_acc": [0.9, 0.8],
+            "masking_zero_gradients": [0.0, 0.01],
+            "masking_more_steps": [0.88, 0.8],
+            "masking_more_restarts": [0.9, 0.79],
+            "masking_scaled": [0.9, 0.81],
+            "masking_huge_eps": [0.0, 0.02],
+            "masking_transfer": [0.95, 0.9],
+        }
+    )
+    text = reporting.masking_text(checks)
+    for part in (
+        "at most 1.0 % of",
+        "at most 2.0 points more",
+        "at most 1.0;",
+        "hide at most 1.0",
+        "is at most 2.0 %",
+        "at least 5.0",
+    ):
+        assert part in text
+    assert "another seed" not in reporting.masking_text(checks.drop(columns="masking_transfer"))
+
+
+def test_a_comparison_is_in_signed_points_with_its_test():
+    pairs = pd.DataFrame(
+        [
+            {"model": "a", "natural_fraction": share, "base": "b", "seed": 0, "kind": "std_acc", "n": 100}
+            | {"only_ours": 3, "only_base": 5, "difference": -0.02, "low": -0.08, "high": 0.04, "p_value": 0.7265625}
+            for share in (0.0, 0.5)
+        ]
+    )
+    table = reporting.paired_table(pairs)
+    assert table.model.tolist() == ["a", "a, 50% natural"]
+    assert table.points.tolist() == ["-2.00 [-8.00, +4.00]"] * 2
+    assert table["p (McNemar)"].tolist() == ["0.73"] * 2

@@ -1,5 +1,6 @@
 """Tidy tables: which rows, which counts, which means."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
@@ -113,3 +114,29 @@ def test_interval_of_a_table_keeps_its_rows():
     assert table.accuracy.tolist() == [0.0, 1.0]
     assert (table.low[0], table.high[1]) == (0.0, 1.0)
     assert table.seed.tolist() == [3, 4]
+
+
+def test_pairs_count_who_alone_is_right():
+    ours, base = np.array([1, 1, 1, 0, 0, 1], bool), np.array([1, 0, 0, 1, 0, 1], bool)
+    table = tables.paired(
+        [({"seed": 0}, ours, base), ({"seed": 1}, base, ours), ({"seed": 2}, ours, ours)], confidence=0.95
+    )
+    assert table.n.tolist() == [6, 6, 6]
+    assert table.only_ours.tolist() == [2, 1, 0]
+    assert table.only_base.tolist() == [1, 2, 0]
+    assert table.difference.tolist() == pytest.approx([1 / 6, -1 / 6, 0])
+    assert table.p_value.tolist() == [1.0, 1.0, 1.0]
+    assert (table.low <= table.difference).all()
+    assert (table.difference <= table.high).all()
+    assert table.low[0] == pytest.approx(-table.high[1])
+
+
+def test_the_worst_case_is_taken_image_by_image():
+    # the worst of the means would be 0.5, the mean of the worst is 0.25
+    first = pd.DataFrame({"image": [3, 1, 2, 0], "fooled_by": ["none", "apgd-ce", "none", "misclassified"]})
+    pgd = np.array([False, True, False, True, True, True])  # of images 0 to 5; AutoAttack saw four
+    table = tables.second_opinion(first, pgd, confidence=0.95).set_index("attack")
+    assert table.n.tolist() == [4, 4, 4]
+    assert table.n_correct.to_dict() == {"pgd": 2, "autoattack": 2, "worst": 1}
+    assert table.accuracy["worst"] == 0.25
+    assert (table.low <= table.accuracy).all()

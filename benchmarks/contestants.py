@@ -1,0 +1,117 @@
+"""The nets as one would write them first, and PGD in linf by the peers: what ours is timed against."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robacc.attacks import pgd
+from robacc.models import FlattenChannelsLast, StridedPair
+from robacc.norms import Linf
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of their own imports
+    import foolbox
+    import torchattacks
+    from art.attacks.evasion import ProjectedGradientDescent
+    from art.estimators.classification import PyTorchClassifier
+
+Attack = Callable[[Tensor, Tensor], Tensor]  # x, y -> x_adv
+
+
+class Unit(nn.Module):
+    """A residual unit with batch normalisation before its two 3x3 convolutions (He et al. 2016)."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(n_in), nn.BatchNorm2d(n_out)
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.short = nn.Identity() if n_in == n_out else nn.Conv2d(n_in, n_out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, n_in, H, W] to [B, n_out, H/stride, W/stride]."""
+        hidden = self.conv1(F.relu(self.norm1(x)))
+        return self.short(x) + self.conv2(F.relu(self.norm2(hidden)))
+
+
+def cifar_resnet() -> nn.Sequential:
+    """Return the paper's CIFAR-10 net: groups of 16, 16, 32, 64 filters, five units each of the last three."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False)]
+    width = 16
+    for filters, stride in ((16, 1), (32, 2), (64, 2)):
+        for unit in range(5):
+            layers.append(Unit(width, filters, stride if unit == 0 else 1))
+            width = filters
+    return nn.Sequential(
+        *layers, nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)
+    )
+
+
+def plain(net: nn.Sequential) -> nn.Sequential:
+    """Return the net with the same parameters, every `StridedPair` as the two layers it stands for."""
+    layers: list[nn.Module] = []
+    for layer in net:
+        if isinstance(layer, StridedPair):
+            layers += [layer.conv1, nn.ReLU(), layer.conv2, nn.ReLU()]
+        elif isinstance(layer, nn.Sequential):
+            layers.append(plain(layer))
+        else:
+            layers.append(FlattenChannelsLast() if isinstance(layer, FlattenChannelsLast) else layer)
+    return nn.Sequential(*layers).to(memory_format=torch.contiguous_format)
+
+
+def ours(net: nn.Module, *, eps: float, step_size: float, n_steps: int) -> Attack:
+    """Return the PGD of this project, from the image itself."""
+    return lambda x, y: pgd(net, x, y, Linf(eps), start=x, n_steps=n_steps, step_size=step_size)
+
+
+def plain_loop(net: nn.Module, *, eps: float, step_size: float, n_steps: int) -> Attack:
+    """Return PGD as one would write it first."""
+
+    def attack(x: Tensor, y: Tensor) -> Tensor:
+        x_adv = x.clone()
+        for _ in range(n_steps):
+            x_adv.requires_grad_()
+            (grad,) = torch.autograd.grad(F.cross_entropy(net(x_adv), y), x_adv)
+            x_adv = torch.clamp(x + torch.clamp(x_adv.detach() + step_size * grad.sign() - x, -eps, eps), 0, 1)
+        return x_adv
+
+    return attack
+
+
+def by_torchattacks(net: nn.Module, *, eps: float, step_size: float, n_steps: int) -> Attack:
+    """Return the PGD of torchattacks."""
+    return torchattacks.PGD(net, eps=eps, alpha=step_size, steps=n_steps, random_start=False)
+
+
+def by_foolbox(net: nn.Module, *, eps: float, step_size: float, n_steps: int) -> Attack:
+    """Return the PGD of foolbox."""
+    model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.LinfPGD(abs_stepsize=step_size, steps=n_steps, random_start=False)
+    return lambda x, y: attack.run(model, x, y, epsilon=eps)
+
+
+def by_art(net: nn.Module, *, eps: float, step_size: float, n_steps: int) -> Attack:
+    """Return the PGD of the adversarial-robustness-toolbox."""
+
+    def attack(x: Tensor, y: Tensor) -> Tensor:
+        model = PyTorchClassifier(
+            net, loss=nn.CrossEntropyLoss(), input_shape=tuple(x.shape[1:]), nb_classes=10, clip_values=(0, 1)
+        )
+        peer = ProjectedGradientDescent(
+            model, norm="inf", eps=eps, eps_step=step_size, max_iter=n_steps, batch_size=len(x), verbose=False
+        )
+        return torch.tensor(peer.generate(x.numpy(), y.numpy()))
+
+    return attack
+
+
+PEERS = {
+    "plain loop": plain_loop,
+    "torchattacks": by_torchattacks,
+    "foolbox": by_foolbox,
+    "adversarial-robustness-toolbox": by_art,
+}
