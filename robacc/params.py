@@ -172,6 +172,7 @@ class AutoAttackParams(Section):
     attacks: Annotated[list[AttackName], AfterValidator(_distinct), Field(min_length=1)]
     n_images: Count
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_distinct), Field(min_length=1)]
+    fractions: Annotated[list[Share], AfterValidator(_distinct), Field(min_length=1)]
     standard_eps: StandardEps
     seed: int
 

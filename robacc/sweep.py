@@ -65,15 +65,18 @@ def parallel(
     """Return [work(item, on_progress) for item in items], computed by `n_workers` processes.
 
     The longest items (by `units`, the amounts of work that `on_progress` counts) start first. Each
-    worker has one thread whatever their number, so results do not depend on it. Shows a progress
-    bar, or a line an item where the output is not a terminal. An error ends the whole call.
+    worker has one thread whatever their number, so results do not depend on it. Where a second round
+    would leave workers idle, as with three items on two cores, all items start at once and share the
+    cores. Shows a progress bar, or a line an item where the output is not a terminal. An error ends
+    the whole call.
     """
+    n_processes = len(items) if 1 < n_workers < len(items) < 2 * n_workers else n_workers
     order = sorted(range(len(items)), key=lambda i: -units[i])
     results: dict[int, R] = {}
     _done.value = 0
     # fork shares torch and the parent's modules; elsewhere (macOS) it is not safe with threads.
     context = mp.get_context("fork" if sys.platform == "linux" else "spawn")
-    pool = ProcessPoolExecutor(n_workers, context, initializer=_start_worker, initargs=(_done, os.getpid()))
+    pool = ProcessPoolExecutor(n_processes, context, initializer=_start_worker, initargs=(_done, os.getpid()))
     with pool, tqdm(total=sum(units), unit=f" {unit}", disable=not sys.stderr.isatty()) as bar:
         pending = {pool.submit(_timed, work, items[i]): i for i in order}
         begin = time.monotonic()

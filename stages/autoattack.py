@@ -47,7 +47,8 @@ def plan(args: argparse.Namespace, folder: Path, dataset: Dataset, settings: Aut
     return [
         Job(folder / f"seed{seed}-natural{fraction}.safetensors", seed, fraction, norm, eps, part)
         for norm, eps in (own if args.norm else standard)
-        for fraction in dataset.natural.at(norm if args.norm else None, eps)
+        for fraction in dataset.natural.at(args.norm, eps)
+        if fraction in settings.fractions
         for seed in settings.seeds
         for part in range(N_PARTS)
     ]

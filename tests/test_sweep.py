@@ -1,5 +1,6 @@
 """Many jobs: the same results whatever the workers, and finished ones kept."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -81,6 +82,19 @@ def test_results_come_in_order_from_workers_of_one_thread(n_workers):
 def test_the_longest_items_start_first(tmp_path):
     parallel(partial(remember, folder=tmp_path), [1, 5, 3], units=[1, 5, 3], unit="units", n_workers=1)
     assert (tmp_path / "order").read_text().split() == ["5", "3", "1"]
+
+
+def wait_for(item: int, on_progress: sweep.OnProgress, *, folder: Path, n: int) -> int:
+    (folder / str(item)).touch()
+    while len(list(folder.iterdir())) < n:
+        time.sleep(0.01)
+    return item
+
+
+def test_three_items_on_two_cores_start_at_once(tmp_path):
+    items = [1, 2, 3]
+    results = parallel(partial(wait_for, folder=tmp_path, n=3), items, units=items, unit="units", n_workers=2)
+    assert results == items  # each has seen the other two
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
