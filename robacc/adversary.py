@@ -29,18 +29,29 @@ LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin}
 
 
 def strongest(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, start: Tensor, n_steps: int, step_size: float, loss: Loss
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    *,
+    start: Tensor,
+    n_steps: int,
+    step_size: float,
+    loss: Loss,
+    last_step_size: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the iterate of PGD that fools the model most, and its margin: [B, ...], [B].
 
     This is the adversary of evaluation. "Most" is the margin, positive where the model is wrong:
     a success beats every failure, and what was once found is kept. A point that is fooled leaves
-    the batch, so an attack that succeeds early costs little. `start` counts as an iterate.
+    the batch, so an attack that succeeds early costs little. `start` counts as an iterate. The steps
+    change linearly from `step_size` to `last_step_size`, or keep their size without it.
     Raises FloatingPointError if the model answers NaN, which would otherwise pass for robust.
     """
     best, best_margin = start.clone(), torch.full_like(y, -torch.inf, dtype=x.dtype)
     active = torch.arange(len(x), device=x.device)
     x_adv = start
+    change = (last_step_size - step_size) / n_steps if last_step_size is not None else 0.0
     with frozen(model):
         for step in range(n_steps + 1):
             if step < n_steps:
@@ -60,21 +71,30 @@ def strongest(
                 active, x, y, x_adv, grad = (tensor[~fooled] for tensor in (active, x, y, x_adv, grad))
                 if not len(active):
                     break
-            x_adv = feasible(x_adv + ball.step(grad, step_size), x, ball)
+            x_adv = feasible(x_adv + ball.step(grad, step_size + step * change), x, ball)
     return best, best_margin
 
 
 @dataclass(frozen=True)
 class Attack:
-    """The evaluation attack: PGD with `n_steps` of `step_size` * eps from each of `losses`' starts.
+    """The evaluation attack: PGD with `n_steps` from each of `losses`' starts.
 
     Restart k maximises `losses[k]`: "cross_entropy" as in the paper, "margin" against a model whose
-    cross-entropy gradient vanishes.
+    cross-entropy gradient vanishes. Steps are `step_size` * eps; from the second restart on, if
+    `shrink_from` is given, they shrink linearly from that share of eps to 0, after Croce & Hein 2020:
+    in l2 on images full of 0 and 1 the box swallows most of a small step.
     """
 
     n_steps: int
     step_size: float
     losses: list[str]
+    shrink_from: float | None = None
+
+    def steps(self, restart: int, eps: float) -> tuple[float, float]:
+        """Return the first and the last step size of a restart."""
+        if restart == 0 or self.shrink_from is None:
+            return self.step_size * eps, self.step_size * eps
+        return self.shrink_from * eps, 0.0
 
 
 def attack(
@@ -91,6 +111,7 @@ def attack(
         best, best_margin = x_part.clone(), torch.full_like(y_part, -torch.inf, dtype=x.dtype)
         for restart, loss in enumerate(settings.losses):
             start = random_start(x_part, threat, generator(seed, "attack", restart, index))
+            first, last = settings.steps(restart, threat.eps)
             left = (best_margin <= 0).nonzero()[:, 0]
             if not len(left):
                 break
@@ -101,7 +122,8 @@ def attack(
                 threat,
                 start=start[left],
                 n_steps=settings.n_steps,
-                step_size=settings.step_size * threat.eps,
+                step_size=first,
+                last_step_size=last,
                 loss=LOSSES[loss],
             )
             better = margins > best_margin[left]
@@ -112,7 +134,7 @@ def attack(
 
 
 def shorter_attack(model: nn.Module, x: Tensor, y: Tensor, threat: Ball, start: Tensor, settings: Attack) -> Tensor:
-    """Return whether PGD from `start`, pulled into the ball, fools the model, [N]: a quarter of the steps, each longer.
+    """Return whether PGD from `start`, pulled into the ball, fools the model, [N]: a quarter of the steps, shrinking.
 
     For examples that a larger ball has not fooled: `start` is the strongest point found there.
     """
@@ -125,7 +147,8 @@ def shorter_attack(model: nn.Module, x: Tensor, y: Tensor, threat: Ball, start: 
             threat,
             start=feasible(start_part, x_part, threat),
             n_steps=-(-settings.n_steps // 4),
-            step_size=min(1.0, 4 * settings.step_size) * threat.eps,
+            step_size=0.25 * threat.eps,
+            last_step_size=0.0,
             loss=LOSSES[settings.losses[-1]],
         )
         fooled.append(margins > 0)

@@ -4,6 +4,7 @@ Every check measures something, raises an error if it is beyond its limit, and t
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -134,8 +135,8 @@ def check_masking(
         _, fooled = attack(victim, x, y, ball(norm, radius), strength, seed=seed)
         return (~fooled).double().mean().item()
 
-    longer = Attack(3 * settings.n_steps, settings.step_size, settings.losses)
-    oftener = Attack(settings.n_steps, settings.step_size, 2 * settings.losses)
+    longer = replace(settings, n_steps=3 * settings.n_steps)
+    oftener = replace(settings, losses=2 * settings.losses)
     whole_box = 1.0 if norm == "linf" else math.sqrt(x[0].numel())
     measured = {
         "eps": eps,

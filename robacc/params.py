@@ -141,6 +141,7 @@ class AttackParams(Section):
     n_steps: Annotated[int, Field(ge=1)]
     step_size: Annotated[float, Field(gt=0, le=1)]
     losses: Annotated[list[Literal["cross_entropy", "margin"]], Field(min_length=1)]
+    shrink_from: Annotated[float, Field(gt=0, le=2)]
 
     @model_validator(mode="after")
     def _reaches(self) -> "AttackParams":

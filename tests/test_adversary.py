@@ -8,7 +8,7 @@ from robacc import adversary
 from robacc.adversary import LOSSES, Attack, attack, margin, strongest
 from robacc.attacks import cross_entropy, input_gradient, pgd, random_start
 from robacc.models import predict
-from robacc.norms import NORMS, ball
+from robacc.norms import NORMS, Linf, ball
 from robacc.seeding import generator
 
 both_norms = pytest.mark.parametrize("norm", NORMS)
@@ -219,3 +219,12 @@ def test_the_attack_repeats_bit_for_bit(norm, linear, pixels):
 
 def test_the_losses_are_the_ones_of_params():
     assert {"cross_entropy": cross_entropy, "margin": margin} == LOSSES
+
+
+def test_steps_shrink_linearly_from_the_second_restart_on(linear, pixels, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(Linf, "step", lambda self, grad, step_size: sizes.append(step_size) or 0 * grad)
+    settings = Attack(n_steps=4, step_size=0.5, losses=["margin", "margin"], shrink_from=1.0)
+    model, x = linear(), pixels(1, 0.4, 0.6)
+    attack(model, x, predict(model, x), Linf(1e-6), settings, seed=0)
+    assert sizes == pytest.approx([5e-7] * 4 + [1e-6, 7.5e-7, 5e-7, 2.5e-7])
