@@ -17,7 +17,7 @@ from robacc.norms import ball
 # Float rounding of x + delta, measured in float64: absolute in linf, relative to eps in l2.
 LINF_TOLERANCE, L2_TOLERANCE = 1e-6, 1e-5
 # How much a stronger or an unrelated attack may find beyond the attack under test, in shares of the examples checked.
-SLACK = 0.05
+SLACK = 0.1
 
 
 def _require(condition: Tensor | bool, message: str) -> None:
@@ -123,10 +123,10 @@ def check_masking(
 
     | AssertionError if | what it means |
     |---|---|
-    | `zero_gradients` is over 5 % | no step leads anywhere: the accuracy says nothing |
-    | `more_steps` (three times the steps) is 5 points under `rob_acc` | the attack stops too early |
-    | `more_restarts` (one more of each loss) is 5 points under `rob_acc` | success depends on luck |
-    | `scaled` (logits times 1000) is 5 points over `rob_acc` | the loss underflows for a model that is sure of itself |
+    | `zero_gradients` is over 10 % | no step leads anywhere: the accuracy says nothing |
+    | `more_steps` (three times the steps) is 10 points under `rob_acc` | the attack stops too early |
+    | `more_restarts` (one more of each loss) is 10 points under `rob_acc` | success depends on luck |
+    | `scaled` (logits times 1000) is 10 points over `rob_acc` | the loss underflows for a model that is sure of itself |
     | `transfer` is under `rob_acc` | another model's examples fool it more than its own gradient: it is masked |
     | `huge_eps` (the whole box) is over chance | the attack fails even where every image is allowed |
     """
