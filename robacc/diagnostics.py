@@ -126,7 +126,7 @@ def check_masking(
     | `zero_gradients` is over 10 % | no step leads anywhere: the accuracy says nothing |
     | `more_steps` (three times the steps) is 10 points under `rob_acc` | the attack stops too early |
     | `more_restarts` (one more of each loss) is 10 points under `rob_acc` | success depends on luck |
-    | `scaled` (logits times 1000) is 10 points over `rob_acc` | the loss underflows for a model that is sure of itself |
+    | `scaled` (logits times 1000) is 10 points over `rob_acc` | the loss underflows where a model is sure of itself |
     | `transfer` is under `rob_acc` | another model's examples fool it more than its own gradient: it is masked |
     | `huge_eps` (the whole box) is over chance | the attack fails even where every image is allowed |
     """
