@@ -164,7 +164,7 @@ def test_a_new_eps_costs_that_eps_and_an_old_one_leaves(clone):
     assert clone.models() == {"mnist-standard", "mnist-l2-2.5", "mnist-linf-0.3"}
     page = (clone.folder / "reports/index.html").read_text()
     assert "<td>l2 eps 2.5</td>" in page
-    assert "<td>l2 eps 1.5</td>" not in page
+    assert "mnist-l2-1.5" not in page
     assert "mnist-l2-2.5" in clone.run("dvc", "metrics", "diff", "HEAD")
 
 
