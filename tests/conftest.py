@@ -75,6 +75,19 @@ def linear() -> Callable[..., Linear]:
 
 
 @pytest.fixture
+def closed_form() -> Callable[[nn.Module, Tensor, Tensor, str], Tensor]:
+    """Give closed_form(model, x, y, norm): each example's smallest fooling eps for a two-class linear model."""
+
+    def smallest(model: nn.Module, x: Tensor, y: Tensor, norm: str) -> Tensor:
+        w = (model.weight[1] - model.weight[0]).detach()
+        f = x.flatten(1) @ w + (model.bias[1] - model.bias[0]).detach()
+        dual = w.abs().sum() if norm == "linf" else w.norm()
+        return ((2 * y - 1) * f / dual).clamp_min(0)  # the margin over the dual norm of w
+
+    return smallest
+
+
+@pytest.fixture
 def norm_net() -> Callable[..., NormNet]:
     """Give norm_net(n_pixels): BN and dropout, in training mode, the running statistics not the initial ones."""
 

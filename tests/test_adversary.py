@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from robacc import adversary
-from robacc.adversary import LOSSES, Attack, attack, margin, strongest
+from robacc.adversary import LOSSES, Attack, attack, margin, smallest_fooling_eps, strongest
 from robacc.attacks import cross_entropy, input_gradient, pgd, random_start
 from robacc.models import predict
 from robacc.norms import NORMS, Linf, ball
@@ -228,3 +228,59 @@ def test_steps_shrink_linearly_from_the_second_restart_on(linear, pixels, monkey
     model, x = linear(), pixels(1, 0.4, 0.6)
     attack(model, x, predict(model, x), Linf(1e-6), settings, seed=0)
     assert sizes == pytest.approx([5e-7] * 4 + [1e-6, 7.5e-7, 5e-7, 2.5e-7])
+
+
+def test_a_worse_restart_does_not_replace_what_an_earlier_one_found(linear, pixels, monkeypatch):
+    # trap 9
+    shift = iter([0.25, 0.5])
+    margins = iter([-1.0, -2.0])
+
+    def found(model, x, y, *_, **__):
+        return x + next(shift), torch.full((len(x),), next(margins))
+
+    monkeypatch.setattr(adversary, "strongest", found)
+    model, x = linear(), pixels(3, 0.1, 0.4)
+    settings = Attack(n_steps=3, step_size=0.5, losses=["margin", "margin"])
+    x_adv, fooled = attack(model, x, predict(model, x), ball("linf", 0.5), settings, seed=0)
+    assert torch.equal(x_adv, x + 0.25)
+    assert not fooled.any()
+
+
+def walk(monkeypatch, linear, pixels, *, fools: set[float], shorter_fools: set[float]) -> tuple[list, float]:
+    """Return who was called at which eps for one example, and the smallest fooling eps that came out."""
+    calls = []
+
+    def full(model, x, y, threat, settings, *, seed):
+        calls.append(("full", threat.eps))
+        return x, torch.full((len(x),), threat.eps in fools)
+
+    def shorter(model, x, y, threat, start, settings):
+        calls.append(("shorter", threat.eps))
+        return torch.full((len(x),), threat.eps in shorter_fools)
+
+    monkeypatch.setattr(adversary, "attack", full)
+    monkeypatch.setattr(adversary, "shorter_attack", shorter)
+    model, x = linear(), pixels(1, 0.4, 0.6)
+    outcome = smallest_fooling_eps(model, x, predict(model, x), "linf", [0.1, 0.2, 0.3], WEAK, seed=0)
+    return calls, outcome.item()
+
+
+def test_what_a_large_ball_does_not_fool_meets_a_short_attack_in_the_smaller_ones(linear, pixels, monkeypatch):
+    calls, eps = walk(monkeypatch, linear, pixels, fools=set(), shorter_fools=set())
+    assert calls == [("full", 0.3), ("shorter", 0.2), ("shorter", 0.1)]
+    assert eps == torch.inf
+
+
+def test_what_is_fooled_is_attacked_in_full_until_it_is_not(linear, pixels, monkeypatch):
+    calls, eps = walk(monkeypatch, linear, pixels, fools={0.2, 0.3}, shorter_fools=set())
+    assert calls == [("full", 0.3), ("full", 0.2), ("full", 0.1)]
+    assert eps == pytest.approx(0.2)
+
+
+def test_a_success_in_a_small_ball_counts_in_the_larger_one_that_was_searched_badly(linear, pixels, monkeypatch):
+    # trap 32
+    calls, eps = walk(monkeypatch, linear, pixels, fools={0.1}, shorter_fools={0.2})
+    assert calls == [("full", 0.3), ("shorter", 0.2), ("full", 0.1)]
+    assert eps == pytest.approx(0.1)
+    _, eps = walk(monkeypatch, linear, pixels, fools=set(), shorter_fools={0.2})
+    assert eps == pytest.approx(0.2)

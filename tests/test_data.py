@@ -162,6 +162,16 @@ def test_changed_content_is_refused(part, tmp_path):
         data.load(tmp_path / "set.safetensors")
 
 
+def test_a_set_is_read_once_and_again_when_its_file_has_changed(tmp_path):
+    path = tmp_path / "set.safetensors"
+    x, y = images()
+    data.save(x, y, path)
+    first = data.load(path)
+    assert data.load(path) is first
+    data.save(255 - x, y, path)
+    assert torch.equal(data.load(path).x, 255 - x)
+
+
 def test_a_missing_set_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="dvc repro"):
         data.load(tmp_path / "set.safetensors")

@@ -18,14 +18,6 @@ GRID = {"linf": [0.01, 0.03, 0.08], "l2": [0.05, 0.15, 0.3]}
 STRONG = Attack(n_steps=60, step_size=0.2, losses=["cross_entropy"])
 
 
-def closed_form(model: nn.Module, x: Tensor, y: Tensor, norm: str) -> Tensor:
-    """Return the smallest fooling eps of each example for a two-class linear model: margin over the dual norm of w."""
-    w = (model.weight[1] - model.weight[0]).detach()
-    f = x.flatten(1) @ w + (model.bias[1] - model.bias[0]).detach()
-    dual = w.abs().sum() if norm == "linf" else w.norm()
-    return ((2 * y - 1) * f / dual).clamp_min(0)
-
-
 # ---- The attack ---------------------------------------------------------------------------------------------------
 
 
@@ -34,7 +26,7 @@ def checked(model: nn.Module, x: Tensor, norm: str = "linf") -> dict[str, float]
 
 
 @both_norms
-def test_a_sound_attack_passes_its_checks(norm, linear, pixels):
+def test_a_sound_attack_passes_its_checks(norm, linear, pixels, closed_form):
     model, x = linear(2), pixels(30, 0.4, 0.6)
     measured = checked(model, x, norm)
     expected = (closed_form(model, x, predict(model, x), norm) > GRID[norm][-1]).double().mean().item()
@@ -167,39 +159,31 @@ def test_labels_that_do_not_match_are_refused(n_images, n_labels, linear, pixels
 # ---- Masking ------------------------------------------------------------------------------------------------------
 
 
-class Flattened(torch.autograd.Function):
-    """The identity with a gradient of zero: what rounding the input does to an attack."""
+class Lying(torch.autograd.Function):
+    """The identity with `factor` times its gradient."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
         return x.clone()
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return 0 * grad
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.factor * grad, None
 
 
-class Reversed(torch.autograd.Function):
-    """The identity with the opposite gradient: an attack that follows it helps the model."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return -grad
+FLAT, REVERSED = 0.0, -1.0  # what rounding the input does to an attack; a gradient that leads it the wrong way
 
 
 class Hidden(nn.Module):
     """`inner` behind an identity whose gradient lies."""
 
-    def __init__(self, inner: nn.Module, lie: type[torch.autograd.Function]) -> None:
+    def __init__(self, inner: nn.Module, factor: float) -> None:
         super().__init__()
-        self.inner, self.lie = inner, lie
+        self.inner, self.factor = inner, factor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.inner(self.lie.apply(x))
+        return self.inner(Lying.apply(x, self.factor))
 
 
 def masking(model: nn.Module, x: Tensor, y: Tensor, settings: Attack = STRONG, eps: float = 0.03, **kwargs):
@@ -207,7 +191,7 @@ def masking(model: nn.Module, x: Tensor, y: Tensor, settings: Attack = STRONG, e
 
 
 @both_norms
-def test_an_honest_model_passes_and_its_measures_are_the_closed_form(norm, linear, pixels):
+def test_an_honest_model_passes_and_its_measures_are_the_closed_form(norm, linear, pixels, closed_form):
     # trap 10, trap 32
     model, x = linear(), pixels(40, 0.4, 0.6)
     y = predict(model, x)
@@ -234,7 +218,7 @@ def test_zero_gradients_are_counted_example_by_example(linear, pixels):
 
 def test_a_model_without_gradient_is_found(linear, pixels):
     # trap 10
-    model, x = Hidden(linear(), Flattened), pixels(20, 0.4, 0.6)
+    model, x = Hidden(linear(), FLAT), pixels(20, 0.4, 0.6)
     with pytest.raises(AssertionError, match=r"100% of the gradients are exactly zero"):
         masking(model, x, predict(model, x))
 
@@ -255,9 +239,9 @@ def test_a_loss_that_underflows_is_found(linear, pixels):
     masking(model, x, predict(model, x), dataclasses.replace(STRONG, losses=["margin"]))
 
 
-def test_a_gradient_that_lies_is_found_by_transfer(linear, pixels):
+def test_a_gradient_that_lies_is_found_by_transfer(linear, pixels, closed_form):
     # trap 32
-    model, x = Hidden(linear(), Reversed).eval(), pixels(200, 0.4, 0.6)
+    model, x = Hidden(linear(), REVERSED).eval(), pixels(200, 0.4, 0.6)
     threshold = closed_form(linear(), x, predict(model, x), "linf")
     x = x[(threshold > 0.015) & (threshold < 0.025)]  # fooled at 0.03, but not by a random start
     assert len(x) > 10
@@ -277,7 +261,7 @@ def test_a_gradient_that_lies_is_found_in_the_whole_box(linear, pixels):
     settings = dataclasses.replace(STRONG, losses=["margin"])
     assert masking(inner, x, y, settings)["huge_eps"] == 0
     with pytest.raises(AssertionError, match="where every image is allowed, above chance"):
-        masking(Hidden(inner, Reversed).eval(), x, y, settings)
+        masking(Hidden(inner, REVERSED).eval(), x, y, settings)
 
 
 def test_an_attack_that_lives_on_luck_is_found(monkeypatch, linear, pixels):

@@ -18,20 +18,12 @@ WEAK = Attack(n_steps=3, step_size=0.5, losses=["cross_entropy"])
 STRONG = Attack(n_steps=60, step_size=0.2, losses=["cross_entropy"])
 
 
-def closed_form(model: nn.Module, x: Tensor, y: Tensor, norm: str) -> Tensor:
-    """Return the smallest fooling eps of each example for a two-class linear model: margin over the dual norm of w."""
-    w = (model.weight[1] - model.weight[0]).detach()
-    f = x.flatten(1) @ w + (model.bias[1] - model.bias[0]).detach()
-    dual = w.abs().sum() if norm == "linf" else w.norm()
-    return ((2 * y - 1) * f / dual).clamp_min(0)
-
-
 # ---- Accuracy -----------------------------------------------------------------------------------------------------
 
 
 @both_norms
 @pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
-def test_robust_accuracy_of_the_linear_model_is_the_closed_form(norm, loss, linear, pixels):
+def test_robust_accuracy_of_the_linear_model_is_the_closed_form(norm, loss, linear, pixels, closed_form):
     # trap 19, trap 32
     model, x, y = linear(2), pixels(150, 0.4, 0.6), torch.arange(150) % 2
     threshold = closed_form(model, x, y, norm)
@@ -47,7 +39,7 @@ def test_robust_accuracy_of_the_linear_model_is_the_closed_form(norm, loss, line
 
 
 @both_norms
-def test_standard_accuracy_of_the_linear_model_is_the_closed_form(norm, linear, pixels):
+def test_standard_accuracy_of_the_linear_model_is_the_closed_form(norm, linear, pixels, closed_form):
     model, x, y = linear(2), pixels(150, 0.4, 0.6), torch.arange(150) % 2
     expected = closed_form(model, x, y, norm) > 0
     assert torch.equal(predict(model, x) == y, expected)
@@ -82,7 +74,7 @@ def test_the_chunk_does_not_change_an_attack_with_eps_zero(chunk, linear, pixels
 
 @both_norms
 @pytest.mark.parametrize("chunk", [1, 7, 20])
-def test_the_chunk_does_not_change_what_a_converged_attack_finds(norm, chunk, linear, pixels, monkeypatch):
+def test_the_chunk_does_not_change_what_a_converged_attack_finds(norm, chunk, linear, pixels, monkeypatch, closed_form):
     # trap 14
     model, x, y = linear(2), pixels(20, 0.4, 0.6), torch.arange(20) % 2
     expected = closed_form(model, x, y, norm) <= GRID[norm][1]
@@ -196,3 +188,23 @@ def test_evaluate_stops_when_a_check_fails(linear, pixels, monkeypatch):
     model, x = linear(2), pixels(20, 0.4, 0.6)
     with pytest.raises(AssertionError, match="exceed"):
         evaluate(model, x, predict(model, x), "linf", GRID["linf"], STRONG, n_robust=20, n_checked=20, seed=0)
+
+
+def test_evaluate_refuses_a_model_that_no_attack_can_use(linear, pixels):
+    model, x = nn.Sequential(linear(3), nn.Softmax(1)).eval(), pixels(20)
+    with pytest.raises(ValueError, match="got probabilities"):
+        evaluate(model, x, predict(model, x), "linf", [0.01], STRONG, n_robust=20, n_checked=20, seed=0)
+
+
+def test_evaluate_looks_for_masking_in_the_middle_of_the_grid(linear, pixels):
+    # trap 11
+    model, x = linear(), pixels(40, 0.4, 0.6)
+    args = (model, x, predict(model, x), "linf", GRID["linf"])
+    with pytest.raises(AssertionError, match=r"at eps 0\.03 is not to be trusted: .* with scaled logits"):
+        evaluate(*args, STRONG, n_robust=40, n_checked=40, seed=0)
+    settings = dataclasses.replace(STRONG, losses=["margin"])
+    _, checks = evaluate(*args, settings, n_robust=40, n_checked=40, seed=0)
+    assert checks["masking_eps"] == 0.03
+    assert "masking_transfer" not in checks
+    _, checks = evaluate(*args, settings, n_robust=40, n_checked=40, seed=0, other=linear())
+    assert checks["masking_transfer"] == checks["masking_rob_acc"]

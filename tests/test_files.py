@@ -10,7 +10,16 @@ import pandas as pd
 import pytest
 import torch
 
-from robacc.files import must_exist, read_tensors, whole, write_arrays, write_csv, write_json, write_tensors
+from robacc.files import (
+    must_exist,
+    read_arrays,
+    read_tensors,
+    whole,
+    write_arrays,
+    write_csv,
+    write_json,
+    write_tensors,
+)
 
 WRITERS = {
     "json": lambda path: write_json({"b": 1.5, "a": [1, 2]}, path),
@@ -96,8 +105,12 @@ def test_a_table_is_read_back(tmp_path):
 def test_arrays_are_read_back_without_pickle(tmp_path):
     # trap 40
     write_arrays({"x": np.arange(6.0).reshape(2, 3)}, tmp_path / "arrays.npz")
-    with np.load(tmp_path / "arrays.npz", allow_pickle=False) as arrays:
-        np.testing.assert_array_equal(arrays["x"], np.arange(6.0).reshape(2, 3))
+    arrays = read_arrays(tmp_path / "arrays.npz")
+    assert list(arrays) == ["x"]
+    np.testing.assert_array_equal(arrays["x"], np.arange(6.0).reshape(2, 3))
+    np.savez(tmp_path / "pickled.npz", x=np.array([object()]))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_arrays(tmp_path / "pickled.npz")
 
 
 def test_tensors_are_read_back_whatever_their_layout(tmp_path):

@@ -56,6 +56,13 @@ def test_the_paired_interval_holds_the_difference_and_turns_with_the_pair(first,
     assert paired_difference(first, second, n, confidence=0.99)[0] <= low
 
 
+def test_the_paired_interval_is_agrestis_and_mins():
+    """Worked by hand: 10.5 and 0.5 of 22, centre 10/22, variance (11 - 100/22) / 22^2."""
+    assert paired_difference(10, 0, 20, confidence=0.95) == pytest.approx((0.2282, 0.6809), abs=5e-5)
+    low, high = paired_difference(0, 0, 100, confidence=0.95)  # agreement on all is no certainty
+    assert -low == high > 0.01
+
+
 def test_the_paired_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     counts = rng.multinomial(400, [0.04, 0.02, 0.94], size=4000)

@@ -9,12 +9,18 @@ import pytest
 from ruamel.yaml import YAML
 
 from robacc.adversary import Attack
-from robacc.params import AttackParams, ParamsError, RecipeParams, load, model_id
+from robacc.params import AttackParams, Natural, ParamsError, RecipeParams, load, model_id
 from robacc.training import Recipe
 
 FILE = Path(__file__).parent.parent / "params.yaml"
 RECIPE = "recipes.mnist-laptop"
 REMOVE = object()
+
+
+def test_half_and_half_is_trained_at_its_eps_alone():
+    natural = Natural(fractions=[0.0, 0.5], l2=[1.5], linf=[0.3])
+    assert natural.at("l2", 1.5) == natural.at("linf", 0.3) == [0.0, 0.5]
+    assert natural.at("l2", 0.3) == natural.at("linf", 1.5) == natural.at(None, 0.0) == [0.0]
 
 
 def written(tmp_path: Path, changes: dict[str, Any]) -> Path:

@@ -1,7 +1,7 @@
 """Many jobs: the same results whatever the workers, and finished ones kept."""
 
-import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -84,17 +84,24 @@ def test_the_longest_items_start_first(tmp_path):
     assert (tmp_path / "order").read_text().split() == ["5", "3", "1"]
 
 
-def wait_for(item: int, on_progress: sweep.OnProgress, *, folder: Path, n: int) -> int:
-    (folder / str(item)).touch()
-    while len(list(folder.iterdir())) < n:
-        time.sleep(0.01)
-    return item
+@pytest.mark.parametrize(
+    ("n_items", "n_workers", "expected"), [(2, 2, 2), (3, 2, 3), (4, 2, 2), (9, 2, 2), (5, 4, 5), (3, 1, 1)]
+)
+def test_all_items_start_at_once_where_a_second_round_would_leave_workers_idle(
+    n_items, n_workers, expected, monkeypatch
+):
+    asked = []
 
+    class Pool(ProcessPoolExecutor):
+        def __init__(self, max_workers: int, *rest: object, **named: object) -> None:
+            asked.append(max_workers)
+            super().__init__(max_workers, *rest, **named)
 
-def test_three_items_on_two_cores_start_at_once(tmp_path):
-    items = [1, 2, 3]
-    results = parallel(partial(wait_for, folder=tmp_path, n=3), items, units=items, unit="units", n_workers=2)
-    assert results == items  # each has seen the other two
+    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Pool)
+    items = list(range(1, n_items + 1))
+    results = parallel(square, items, units=items, unit="units", n_workers=n_workers)
+    assert results == [(item * item, 1) for item in items]
+    assert asked == [expected]
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
@@ -219,5 +226,17 @@ def test_other_data_and_other_code_have_another_key(monkeypatch):
     before = job_key(JOBS[1], RECIPE, "data", 1)
     assert job_key(JOBS[1], RECIPE, "other", 1) != before
     assert job_key(JOBS[1], RECIPE, "data", 1) == before
-    monkeypatch.setattr(sweep, "code_hash", lambda *_: "other code")
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "code_hash", lambda *_: "other code")
+        assert job_key(JOBS[1], RECIPE, "data", 1) != before
+    monkeypatch.setattr(torch, "__version__", "0.0")
     assert job_key(JOBS[1], RECIPE, "data", 1) != before
+
+
+def test_the_summary_counts_what_was_computed_and_not_what_was_kept(run, tmp_path, capsys):
+    run(tmp_path, jobs=JOBS[:2])
+    assert "2 jobs on 1 cores" in capsys.readouterr().out
+    run(tmp_path)
+    assert "1 jobs on 1 cores" in capsys.readouterr().out
+    run(tmp_path)
+    assert "nothing trained: every job was finished already" in capsys.readouterr().out
