@@ -133,14 +133,17 @@ def attack(
     return torch.cat(found), torch.cat(fooled)
 
 
-def shorter_attack(model: nn.Module, x: Tensor, y: Tensor, threat: Ball, start: Tensor, settings: Attack) -> Tensor:
-    """Return whether PGD from `start`, pulled into the ball, fools the model, [N]: a quarter of the steps, shrinking.
+def shorter_attack(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Ball, start: Tensor, settings: Attack
+) -> tuple[Tensor, Tensor]:
+    """Return what `attack` returns for PGD from `start`, pulled into the ball: a quarter of the steps, shrinking.
 
-    For examples that a larger ball has not fooled: `start` is the strongest point found there.
+    `start` is the strongest point found in a larger ball: where that ball fooled the model, it often still does
+    when pulled into the smaller one; where it did not, the smaller ball holds nothing, unless it was searched badly.
     """
-    fooled = []
+    found, fooled = [], []
     for x_part, y_part, start_part in zip(x.split(CHUNK), y.split(CHUNK), start.split(CHUNK), strict=True):
-        _, margins = strongest(
+        best, margins = strongest(
             model,
             x_part,
             y_part,
@@ -151,8 +154,9 @@ def shorter_attack(model: nn.Module, x: Tensor, y: Tensor, threat: Ball, start: 
             last_step_size=0.0,
             loss=LOSSES[settings.losses[-1]],
         )
+        found.append(best)
         fooled.append(margins > 0)
-    return torch.cat(fooled)
+    return torch.cat(found), torch.cat(fooled)
 
 
 def smallest_fooling_eps(
@@ -160,20 +164,22 @@ def smallest_fooling_eps(
 ) -> Tensor:
     """Return for each example the smallest eps of the grid that fools the model, [N].
 
-    0 where the clean image is misclassified, infinity where no attack of the grid succeeds. The grid is
-    walked downwards: an example that no attack fools in one ball holds nothing to be found in a smaller one
-    either, so there it meets `shorter_attack` alone, in case the larger ball was searched badly. Robust accuracy
-    at eps is the share of values above eps, so it can only fall with eps and is never above standard accuracy.
+    0 where the clean image is misclassified, infinity where no attack of the grid succeeds. The grid is walked
+    downwards and what was found is carried on: every example first meets `shorter_attack` from its strongest point
+    of the larger ball. What that does not fool meets the full `attack`, but for an example that no attack fooled in
+    the larger ball, as the smaller one lies inside it. Robust accuracy at eps is the share of values above eps,
+    so it can only fall with eps and is never above standard accuracy.
     """
     outcome = torch.where(predict(model, x) == y, torch.inf, 0.0)
     promising, best = outcome > 0, x.clone()  # fooled so far; the strongest point found in a larger ball
-    for eps in sorted(eps_grid, reverse=True):
+    for index, eps in enumerate(sorted(eps_grid, reverse=True)):
         threat = ball(norm, eps)
-        left, stuck = promising.nonzero()[:, 0], ((outcome > 0) & ~promising).nonzero()[:, 0]
-        if len(stuck):
-            again = shorter_attack(model, x[stuck], y[stuck], threat, best[stuck], settings)
-            outcome[stuck[again]] = eps
-            promising[stuck[again]] = True
+        right = (outcome > 0).nonzero()[:, 0] if index else outcome.new_empty(0, dtype=torch.long)
+        if len(right):
+            best[right], fooled = shorter_attack(model, x[right], y[right], threat, best[right], settings)
+            outcome[right[fooled]] = eps
+            promising[right[fooled]] = True
+        left = (promising & (outcome > eps)).nonzero()[:, 0]
         if len(left):
             best[left], fooled = attack(model, x[left], y[left], threat, settings, seed=seed)
             outcome[left[fooled]] = eps

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -32,98 +31,85 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
-def _to_blocks(x: Tensor) -> Tensor:
-    """Make channels of 4x4 blocks of pixels: [B, C, H, W] to [B, 16 C, H/4, W/4], channels last."""
+def _to_blocks(x: Tensor, size: int) -> Tensor:
+    """Make channels of blocks of pixels: [B, C, H, W] to [B, size^2 C, H/size, W/size], channels last."""
     b, c, h, w = x.shape
-    blocks = x.reshape(b, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1)  # [B, H/4, W/4, 4, 4, C]
-    return blocks.reshape(b, h // 4, w // 4, 16 * c).permute(0, 3, 1, 2)
+    blocks = x.reshape(b, c, h // size, size, w // size, size).permute(0, 2, 4, 3, 5, 1)  # [B, h, w, size, size, C]
+    return blocks.reshape(b, h // size, w // size, size * size * c).permute(0, 3, 1, 2)
 
 
-def _from_blocks(blocks: Tensor) -> Tensor:
+def _from_blocks(blocks: Tensor, size: int) -> Tensor:
     """Undo `_to_blocks`."""
     b, c, h, w = blocks.shape
-    return blocks.reshape(b, 4, 4, c // 16, h, w).permute(0, 3, 4, 1, 5, 2).reshape(b, c // 16, 4 * h, 4 * w)
+    pixels = blocks.reshape(b, size, size, c // size**2, h, w).permute(0, 3, 4, 1, 5, 2)  # [B, C, h, size, w, size]
+    return pixels.reshape(b, c // size**2, size * h, size * w)
 
 
-class _TwoOnBlocks(torch.autograd.Function):
-    """The two layers of `StridedPair` on blocks, forward and backward, without a copy that is not needed."""
+class _InputGradientOnBlocks(torch.autograd.Function):
+    """The two layers of `StridedPair` with constant parameters: forward as they stand, backward on blocks."""
 
     @staticmethod
     def forward(
         ctx,  # noqa: ANN001
         x: Tensor,
-        first: Tensor,
-        bias1: Tensor,
-        second: Tensor,
-        bias2: Tensor,
-        ceiling: Tensor,
+        layers: tuple[nn.Conv2d, nn.Conv2d],
+        kernels: tuple[Tensor, Tensor],
     ) -> Tensor:
-        """Map x [B, C, H, W] to [B, out, H/4, W/4], with the kernels of `StridedPair.kernels`."""
-        blocks = _to_blocks(x)
-        hidden = F.conv2d(blocks, first, bias1, padding=1).clamp_(x.new_zeros(()), ceiling)  # ReLU and mask in one
-        out = F.conv2d(hidden, second, bias2).relu_()
-        ctx.save_for_backward(blocks, hidden, out, first, second)
+        """Map x [B, C, H, W] to [B, out, H/4, W/4]."""
+        hidden = layers[0](x).relu_()
+        out = layers[1](hidden).relu_()
+        ctx.save_for_backward(hidden, out, *kernels)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
-        """Return the gradients of the input and, where they are wanted, of kernels and biases."""
-        blocks, hidden, out, first, second = ctx.saved_tensors
-        of_input, of_weights = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
-        conv = torch.ops.aten.convolution_backward
-        rest = ([1, 1], False, [0, 0], 1)  # dilation, transposed, output padding, groups
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN001
+        """Return the gradient of the input alone."""
+        hidden, out, first, second = ctx.saved_tensors
+        blocks = _to_blocks(F.pad(hidden, (1, 1, 1, 1)), 2)  # 0 outside the image, where no gradient may pass
         grad = torch.ops.aten.threshold_backward(grad, out, 0)
-        mask = [True, of_weights, of_weights]
-        grad, grad_second, grad_bias2 = conv(grad, hidden, second, [len(second)], [1, 1], [0, 0], *rest, mask)
-        torch.ops.aten.threshold_backward.grad_input(grad, hidden, 0, grad_input=grad)
-        mask = [of_input, of_weights, of_weights]
-        grad, grad_first, grad_bias1 = conv(grad, blocks, first, [len(first)], [1, 1], [1, 1], *rest, mask)
-        return _from_blocks(grad) if of_input else None, grad_first, grad_bias1, grad_second, grad_bias2, None
+        grad = _input_gradient(grad, blocks, second, padding=0)
+        torch.ops.aten.threshold_backward.grad_input(grad, blocks, 0, grad_input=grad)
+        image = grad.new_empty(len(grad), first.shape[1], out.shape[2], out.shape[3])
+        image = image.contiguous(memory_format=torch.channels_last)
+        return _from_blocks(_input_gradient(grad, image, first, padding=1), 4), None, None
 
 
-@lru_cache(maxsize=8)
-def _ceiling(rows: int, columns: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return infinity on the hidden layer of `StridedPair`, 0 around it: [1, 4 * channels, rows + 1, columns + 1]."""
-    inside = F.pad(torch.full((2 * rows, 2 * columns), torch.inf, dtype=dtype, device=device), (1, 1, 1, 1))
-    blocks = inside.reshape(rows + 1, 2, columns + 1, 2).permute(1, 3, 0, 2)  # [2, 2, rows + 1, columns + 1]
-    blocks = blocks[:, :, None].expand(-1, -1, channels, -1, -1).flatten(0, 2)
-    return blocks[None].contiguous(memory_format=torch.channels_last)
+def _input_gradient(grad: Tensor, x: Tensor, kernel: Tensor, *, padding: int) -> Tensor:
+    """Return the gradient in `x` of a convolution without stride."""
+    rest = ([1, 1], [padding] * 2, [1, 1], False, [0, 0], 1)  # stride, padding, dilation, transposed, extra, groups
+    return torch.ops.aten.convolution_backward(grad, x, kernel, None, *rest, [True, False, False])[0]
 
 
 class StridedPair(nn.Module):
-    """Two convolutions of kernel 4, stride 2, padding 1, each with a ReLU, computed as two of kernel 2, stride 1.
+    """Two convolutions of kernel 4, stride 2, padding 1, each with a ReLU, whose input gradient is fast on a CPU.
 
-    The same map and the same parameters as the plain layers. Blocks of 4x4 pixels, and of 2x2 positions
-    of the hidden layer, become channels: no layer has a stride, whose input gradient is slow on a CPU, and
-    the layout is changed once, at the input, where the tensor is smallest. The hidden layer is computed on
-    whole blocks, also on those half outside the image, where it is set to the 0 with which the second
-    layer pads.
+    The gradient of a strided convolution in its input is slow, and an attack needs no other. Inside `frozen` it
+    is that of the same map without stride, a kernel of 2 on blocks: 4x4 pixels of the image and 2x2 positions of
+    the hidden layer become channels. Blocks of the hidden layer reach over the image's border, where it is 0.
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, hidden_channels, kernel_size=4, stride=2, padding=1)
         self.conv2 = nn.Conv2d(hidden_channels, out_channels, kernel_size=4, stride=2, padding=1)
-        self.constants: tuple[Tensor, Tensor, Tensor] | None = None  # set by `frozen`, while parameters cannot change
+        self.constants: tuple[Tensor, Tensor] | None = None  # set by `frozen`, while parameters cannot change
 
-    def kernels(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return kernel and bias of the first layer on blocks, [4 * hidden, 16 * in, 2, 2], and the second's kernel."""
+    def kernels(self) -> tuple[Tensor, Tensor]:
+        """Return the kernels on blocks: [4 * hidden, 16 * in, 2, 2] and [out, 4 * hidden, 2, 2]."""
         w1, w2 = self.conv1.weight, self.conv2.weight
         # Position (a, b) of a hidden block sees the 8x8 pixels of four blocks through a kernel shifted by (2a, 2b).
         shifted = torch.stack([F.pad(w1, (1 + 2 * b, 3 - 2 * b, 1 + 2 * a, 3 - 2 * a)) for a in (0, 1) for b in (0, 1)])
         first = shifted.reshape(-1, w1.shape[1], 2, 4, 2, 4).permute(0, 3, 5, 1, 2, 4).reshape(4 * len(w1), -1, 2, 2)
         second = w2.reshape(-1, w2.shape[1], 2, 2, 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(len(w2), -1, 2, 2)
         layout = torch.channels_last
-        bias = self.conv1.bias
-        assert bias is not None
-        return first.contiguous(memory_format=layout), bias.repeat(4), second.contiguous(memory_format=layout)
+        return first.contiguous(memory_format=layout), second.contiguous(memory_format=layout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W], H and W multiples of 4, to [B, out, H/4, W/4]."""
-        first, bias, second = self.constants or self.kernels()
-        ceiling = _ceiling(x.shape[2] // 4, x.shape[3] // 4, self.conv1.out_channels, x.dtype, x.device)
-        return _TwoOnBlocks.apply(x, first, bias, second, self.conv2.bias, ceiling)
+        if self.constants is None:
+            return self.conv2(self.conv1(x).relu_()).relu_()
+        return _InputGradientOnBlocks.apply(x, (self.conv1, self.conv2), self.constants)
 
 
 class FlattenChannelsLast(nn.Module):

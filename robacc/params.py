@@ -167,15 +167,34 @@ class StandardEps(Section):
     linf: Eps
 
 
+class RestOfAutoAttack(Section):
+    """The attacks of AutoAttack that only some models meet: those of these seeds and eps, and standard ones."""
+
+    attacks: Annotated[list[AttackName], AfterValidator(_distinct)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_distinct)]
+    l2: EpsGrid
+    linf: EpsGrid
+
+
 class AutoAttackParams(Section):
     """AutoAttack on the full-set models of one data set, beside our PGD."""
 
-    attacks: Annotated[list[AttackName], AfterValidator(_distinct), Field(min_length=1)]
     n_images: Count
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_distinct), Field(min_length=1)]
-    fractions: Annotated[list[Share], AfterValidator(_distinct), Field(min_length=1)]
+    attacks: Annotated[list[AttackName], AfterValidator(_distinct), Field(min_length=1)]
+    rest: RestOfAutoAttack
     standard_eps: StandardEps
     seed: int
+
+    def on(self, norm: str | None, eps: float, natural_fraction: float, seed: int) -> list[AttackName]:
+        """Return the attacks that one model meets, in their order; `norm` None is standard training."""
+        chosen = norm is None or (eps in getattr(self.rest, norm) and natural_fraction == 0)
+        return [*self.attacks, *(self.rest.attacks if chosen and seed in self.rest.seeds else [])]
+
+    @model_validator(mode="after")
+    def _once_each(self) -> "AutoAttackParams":
+        if set(self.attacks) & set(self.rest.attacks):
+            raise ValueError("every attack once, in attacks or in rest.attacks")
+        return self
 
 
 class LargeEps(Section):
@@ -340,8 +359,8 @@ class Params(Section):
                 raise ValueError(f"datasets.{name}.recipe to be one of {known}, got {dataset.recipe!r}")
             if self.autoattack[name].n_images > self.evaluate[name].n_images:
                 raise ValueError(f"autoattack.{name}.n_images of at most evaluate.{name}.n_images, which PGD attacks")
-            if max(self.autoattack[name].seeds) >= dataset.n_seeds:
-                raise ValueError(f"autoattack.{name}.seeds below datasets.{name}.n_seeds = {dataset.n_seeds}")
+            if max(self.autoattack[name].rest.seeds, default=0) >= dataset.n_seeds:
+                raise ValueError(f"autoattack.{name}.rest.seeds below datasets.{name}.n_seeds = {dataset.n_seeds}")
             for norm in ("l2", "linf"):
                 if getattr(self.autoattack[name].standard_eps, norm) not in getattr(self.evaluate[name].eps, norm):
                     raise ValueError(f"autoattack.{name}.standard_eps.{norm} to stand in evaluate.{name}.eps.{norm}")

@@ -169,6 +169,15 @@ def beyond_pgd(opinions: pd.DataFrame) -> pd.Series:
     return table.pgd - table.worst
 
 
+def rest_text(opinions: pd.DataFrame, rest: list[str]) -> str:
+    """Return what the attacks of AutoAttack that only some models met found beyond the others, in words."""
+    met = opinions[(opinions.attack == "worst") & opinions.attacks.str.split().map(set(rest).issubset)]
+    if met.empty or not rest:
+        return ""
+    alone = sum(int(pd.to_numeric(met[f"first_{name}"]).sum()) for name in rest)
+    return f"; {' and '.join(rest)} as well on {len(met)} of them, where they fooled {alone} images that the others had not"
+
+
 def paired_table(pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the comparisons of models on the same images, in points, a row a pair of models."""
     ours = pairs.model + pairs.natural_fraction.map(", {:.0%} natural".format).where(pairs.natural_fraction > 0, "")

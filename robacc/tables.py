@@ -76,11 +76,14 @@ def paired(pairs: Iterable[tuple[dict, np.ndarray, np.ndarray]], *, confidence: 
 def second_opinion(first: pd.DataFrame, pgd: np.ndarray, *, confidence: float) -> pd.DataFrame:
     """Return robust accuracy of one model on the same examples by PGD, AutoAttack and both, a row each.
 
-    `first` has a row an example: its place `image` among the test images, and `fooled_by`, the attack of
-    AutoAttack that fooled it first ("none", or "misclassified" without any). `pgd` bool: whether the model
-    withstands PGD on each test image. "worst": an example counts as fooled if any attack fools it.
+    `first` has a row an example: its place `image` among the test images, `fooled_by`, the attack of AutoAttack
+    that fooled it first ("none", or "misclassified" without any), and the names of the `attacks` it met. `pgd` bool:
+    whether the model withstands PGD on each test image. "worst": an example counts as fooled if any attack fools it.
+    Columns `attacks`, and first_<name>: how many images that attack was the first to fool.
     """
     withstood, unfooled = pgd[first.image.to_numpy()], (first.fooled_by == "none").to_numpy()
     rows = {"pgd": withstood, "autoattack": unfooled, "worst": withstood & unfooled}
     counts = [{"attack": name, "n": len(right), "n_correct": int(right.sum())} for name, right in rows.items()]
-    return with_intervals(pd.DataFrame(counts), confidence=confidence)
+    met = str(first.attacks.iloc[0])
+    by = {f"first_{name}": int((first.fooled_by == name).sum()) for name in met.split()}
+    return with_intervals(pd.DataFrame(counts), confidence=confidence).assign(attacks=met, **by)

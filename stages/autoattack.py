@@ -20,6 +20,7 @@ class Job:
     natural_fraction: float
     norm: str
     eps: float
+    attacks: list[str]
     part: int
 
     def __str__(self) -> str:
@@ -34,9 +35,9 @@ def attack_one(job: Job, on_progress, *, test_set: Path, settings: AutoAttackPar
     x, y = data.load(test_set).first(settings.n_images)
     part = slice(job.part, None, N_PARTS)
     fooled_by = autoattack.autoattack(
-        model, x[part], y[part], job.norm, job.eps, attacks=settings.attacks, seed=settings.seed
+        model, x[part], y[part], job.norm, job.eps, attacks=job.attacks, seed=settings.seed
     )
-    on_progress(1)
+    on_progress(len(job.attacks))
     return fooled_by
 
 
@@ -44,14 +45,14 @@ def plan(args: argparse.Namespace, folder: Path, dataset: Dataset, settings: Aut
     """Return the jobs: robust models in their own ball, standard ones in the balls that params.yaml names."""
     own = [(args.norm, args.eps)]
     standard = [(norm, getattr(settings.standard_eps, norm)) for norm in ("l2", "linf")]
-    return [
-        Job(folder / f"seed{seed}-natural{fraction}.safetensors", seed, fraction, norm, eps, part)
-        for norm, eps in (own if args.norm else standard)
-        for fraction in dataset.natural.at(args.norm, eps)
-        if fraction in settings.fractions
-        for seed in settings.seeds
-        for part in range(N_PARTS)
-    ]
+    jobs = []
+    for norm, eps in own if args.norm else standard:
+        for fraction in dataset.natural.at(args.norm, eps):
+            for seed in range(dataset.n_seeds):
+                file = folder / f"seed{seed}-natural{fraction}.safetensors"
+                attacks = settings.on(args.norm, eps, fraction, seed)
+                jobs += [Job(file, seed, fraction, norm, eps, attacks, part) for part in range(N_PARTS)]
+    return jobs
 
 
 def main(args: argparse.Namespace) -> None:
@@ -64,10 +65,11 @@ def main(args: argparse.Namespace) -> None:
     name = model_id(args.dataset, args.norm, args.eps)
     jobs = plan(args, Path("models") / name, p.datasets[args.dataset], settings)
     work = partial(attack_one, test_set=Path("data") / args.dataset / "test.safetensors", settings=settings)
-    results = sweep.parallel(work, jobs, units=[1] * len(jobs), unit="parts", n_workers=cli.n_workers())
+    results = sweep.parallel(work, jobs, units=[len(job.attacks) for job in jobs], unit="attacks", n_workers=cli.n_workers())
     rows = []
     for job, fooled_by in zip(jobs, results, strict=True):
         model = {"seed": job.seed, "natural_fraction": job.natural_fraction, "norm": job.norm, "eps": job.eps}
+        model["attacks"] = " ".join(job.attacks)
         rows += [{**model, "image": job.part + N_PARTS * i, "fooled_by": name} for i, name in enumerate(fooled_by)]
     write_csv(rows, Path("results/autoattack") / f"{name}.csv")
 

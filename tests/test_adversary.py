@@ -252,11 +252,12 @@ def walk(monkeypatch, linear, pixels, *, fools: set[float], shorter_fools: set[f
 
     def full(model, x, y, threat, settings, *, seed):
         calls.append(("full", threat.eps))
-        return x, torch.full((len(x),), threat.eps in fools)
+        return x + threat.eps / 10, torch.full((len(x),), threat.eps in fools)
 
     def shorter(model, x, y, threat, start, settings):
         calls.append(("shorter", threat.eps))
-        return torch.full((len(x),), threat.eps in shorter_fools)
+        assert (start != x).all()  # what the larger ball found
+        return start, torch.full((len(x),), threat.eps in shorter_fools)
 
     monkeypatch.setattr(adversary, "attack", full)
     monkeypatch.setattr(adversary, "shorter_attack", shorter)
@@ -273,14 +274,20 @@ def test_what_a_large_ball_does_not_fool_meets_a_short_attack_in_the_smaller_one
 
 def test_what_is_fooled_is_attacked_in_full_until_it_is_not(linear, pixels, monkeypatch):
     calls, eps = walk(monkeypatch, linear, pixels, fools={0.2, 0.3}, shorter_fools=set())
-    assert calls == [("full", 0.3), ("full", 0.2), ("full", 0.1)]
+    assert calls == [("full", 0.3), ("shorter", 0.2), ("full", 0.2), ("shorter", 0.1), ("full", 0.1)]
     assert eps == pytest.approx(0.2)
+
+
+def test_what_still_fools_when_pulled_into_the_smaller_ball_needs_no_other_start(linear, pixels, monkeypatch):
+    calls, eps = walk(monkeypatch, linear, pixels, fools={0.3}, shorter_fools={0.1, 0.2})
+    assert calls == [("full", 0.3), ("shorter", 0.2), ("shorter", 0.1)]
+    assert eps == pytest.approx(0.1)
 
 
 def test_a_success_in_a_small_ball_counts_in_the_larger_one_that_was_searched_badly(linear, pixels, monkeypatch):
     # trap 32
     calls, eps = walk(monkeypatch, linear, pixels, fools={0.1}, shorter_fools={0.2})
-    assert calls == [("full", 0.3), ("shorter", 0.2), ("full", 0.1)]
+    assert calls == [("full", 0.3), ("shorter", 0.2), ("shorter", 0.1), ("full", 0.1)]
     assert eps == pytest.approx(0.1)
     _, eps = walk(monkeypatch, linear, pixels, fools=set(), shorter_fools={0.2})
     assert eps == pytest.approx(0.2)

@@ -128,7 +128,7 @@ WRONG = [
     ("datasets.mnist.natural.fractions", [0.5], ["datasets.mnist.natural", "fractions that contain 0.0"]),
     ("datasets.mnist.natural.fractions", [0.0, 1.0], ["datasets.mnist.natural", "not 1.0"]),
     ("autoattack.mnist.n_images", 3000, ["autoattack.mnist.n_images of at most evaluate.mnist.n_images"]),
-    ("autoattack.mnist.seeds", [3], ["autoattack.mnist.seeds below datasets.mnist.n_seeds = 3"]),
+    ("autoattack.mnist.rest.seeds", [3], ["autoattack.mnist.rest.seeds below datasets.mnist.n_seeds = 3"]),
     ("autoattack.mnist.standard_eps.l2", 0.7, ["autoattack.mnist.standard_eps.l2 to stand in evaluate.mnist.eps.l2"]),
     ("datasets.mnist.natural.fractions", [0.0, 1.5], ["datasets.mnist.natural.fractions.1", "less than or equal to 1"]),
     ("datasets.mnist.natural.fractions", [0.0, 0.0], ["datasets.mnist.natural.fractions", "all different"]),

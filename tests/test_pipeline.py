@@ -25,6 +25,7 @@ SMOKE = {
     ("evaluate", "mnist", "eps"): {"l2": [0.5, 1.5], "linf": [0.1, 0.3]},
     ("autoattack", "mnist", "n_images"): 20,
     ("autoattack", "mnist", "attacks"): ["apgd-ce"],
+    ("autoattack", "mnist", "rest", "attacks"): ["apgd-t"],
     ("visualize", "mnist", "n_steps"): 40,
     ("visualize", "mnist", "n_images"): 60,
     ("theory", "p"): [0.7, 0.9],

@@ -75,6 +75,14 @@ def test_the_opinions_stand_side_by_side():
     assert table["either: pointwise worst case"].tolist() == ["83.50 (80.00 to 87.00)", "70.00"]
 
 
+def test_what_the_rest_of_autoattack_found_alone_is_counted_over_the_models_that_met_it():
+    table = opinions().assign(attacks="apgd-ce square", first_square=2)
+    assert reporting.rest_text(table, ["square"]).startswith("; square as well on 3 of them, where they fooled 6 images")
+    table.loc[table.seed == 1, "attacks"] = "apgd-ce"
+    assert reporting.rest_text(table, ["square"]).startswith("; square as well on 2 of them, where they fooled 4 images")
+    assert reporting.rest_text(table, ["fab-t"]) == ""
+
+
 def test_how_far_pgd_was_off_is_its_distance_to_the_worst_case():
     assert sorted(reporting.beyond_pgd(opinions()).round(6)) == [0.0, 0.0, 0.03]
 

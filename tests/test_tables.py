@@ -134,9 +134,13 @@ def test_pairs_count_who_alone_is_right():
 def test_the_worst_case_is_taken_image_by_image():
     # the worst of the means would be 0.5, the mean of the worst is 0.25
     first = pd.DataFrame({"image": [3, 1, 2, 0], "fooled_by": ["none", "apgd-ce", "none", "misclassified"]})
+    first["attacks"] = "apgd-ce square"
     pgd = np.array([False, True, False, True, True, True])  # of images 0 to 5; AutoAttack saw four
     table = tables.second_opinion(first, pgd, confidence=0.95).set_index("attack")
     assert table.n.tolist() == [4, 4, 4]
     assert table.n_correct.to_dict() == {"pgd": 2, "autoattack": 2, "worst": 1}
     assert table.accuracy["worst"] == 0.25
+    assert (table.attacks == "apgd-ce square").all()
+    assert (table.first_square == 0).all()
+    assert (table["first_apgd-ce"] == 1).all()
     assert (table.low <= table.accuracy).all()
