@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms.v2 import functional as transforms
 
 from robacc.data import batch_indices
@@ -142,8 +142,15 @@ class _Pixels(Dataset):
     def __init__(self, images: ImageFiles, seed: int) -> None:
         self.images, self.seed = images, seed
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        return self.images.pixels(draw, seed=self.seed), self.images.y[draw[1]]
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor] | Exception:
+        try:
+            return self.images.pixels(draw, seed=self.seed), self.images.y[draw[1]]
+        except (OSError, ValueError) as error:  # raised in a worker, it would arrive as a page of traceback
+            return error
+
+
+def _collate(items: list) -> object:
+    return next((item for item in items if isinstance(item, Exception)), None) or default_collate(items)
 
 
 def _loaded(
@@ -152,14 +159,21 @@ def _loaded(
     loader = DataLoader(
         _Pixels(images, seed),
         batch_sampler=batches,
+        collate_fn=_collate,
         num_workers=n_workers,
         prefetch_factor=prefetch if n_workers else None,
         persistent_workers=n_workers > 0,
         pin_memory=device.startswith("cuda"),
         generator=torch.Generator(),  # else it draws from the global one
     )
-    for x, y in loader:
-        yield x.to(device, non_blocking=True).float().div_(255), y.to(device, non_blocking=True)
+    try:
+        for batch in loader:
+            if isinstance(batch, Exception):
+                raise batch
+            x, y = batch
+            yield x.to(device, non_blocking=True).float().div_(255), y.to(device, non_blocking=True)
+    finally:
+        del loader  # ends the workers now; as part of a traceback it would wait 5 s for them
 
 
 def training_batches(

@@ -187,8 +187,9 @@ def read(
     """Return the decoded images of every split in the class folders that `labels` knows; other folders are left out.
 
     Images are in the order of `order`; `n_workers` processes decode, on whose number the result does not
-    depend, and `report` is told their speed. Takes two to three times the memory of the images. Raises what `entries` raises,
-    and ValueError for a broken image or one of the wrong size, with its name, and for a split without images.
+    depend, and `report` is told their speed. Takes two to three times the memory of the images. Raises what
+    `entries` raises, and ValueError for a broken image or one of the wrong size, with its name, and for a split
+    without images.
     """
     begin, found = time.monotonic(), list[Entry]()
     work = partial(_decode, size=size, resize=resize)

@@ -184,11 +184,12 @@ def test_evaluation_batches_are_the_images_in_order(n_workers, images):
     assert torch.equal(torch.cat([part for _, part in batches]), y)
 
 
-def test_an_error_in_a_worker_names_the_file(images):
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_an_error_in_a_worker_is_one_line_that_names_the_file(n_workers, images):
     (images.root / images.paths[7]).write_bytes(b"")
-    settings = {**SETTINGS, "n_workers": 1}
-    with pytest.raises(ValueError, match=r"bytes in val/n03/7.JPEG, got 0"):
-        list(training_batches(images, torch.tensor([7]), first_step=0, n_steps=1, **settings))
+    settings = {**SETTINGS, "n_workers": n_workers}
+    with pytest.raises(ValueError, match=r"^expected \d+ bytes in val/n03/7.JPEG, got 0; fetch the data set again$"):
+        list(training_batches(images, torch.arange(8), first_step=0, n_steps=4, **settings))
 
 
 # ---- Real images --------------------------------------------------------------------------------------------------
