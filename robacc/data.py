@@ -1,6 +1,7 @@
 """Image sets as tensors, the nested training subsets of Figures 1 and 6, and the order of batches."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,11 +15,17 @@ from robacc.seeding import generator
 
 @dataclass(frozen=True)
 class Images:
-    """A labelled image set: `x` uint8 [N, C, H, W], `y` int64 [N], `sha256` of both."""
+    """A labelled image set: `x` uint8 [N, C, H, W], `y` int64 [N], `sha256` of both.
+
+    `source` says where it came from when its content depends on that (a lossy copy, the user's own
+    choice of classes), else it is empty; `missing` names the classes that the source did not have.
+    """
 
     x: Tensor
     y: Tensor
     sha256: str
+    source: str = ""
+    missing: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)
@@ -39,11 +46,13 @@ def content_hash(x: Tensor, y: Tensor) -> str:
     return digest.hexdigest()
 
 
-def save(x: Tensor, y: Tensor, path: Path) -> None:
-    """Write images (uint8) and labels (int64) whole or not at all."""
+def save(x: Tensor, y: Tensor, path: Path, *, source: str = "", missing: Sequence[str] = ()) -> None:
+    """Write images (uint8) and labels (int64) whole or not at all; for `source` and `missing` see `Images`."""
     if x.dtype != torch.uint8 or y.dtype != torch.int64 or len(x) != len(y):
         raise ValueError(f"expected uint8 images and as many int64 labels, got {x.dtype} {len(x)}, {y.dtype} {len(y)}")
-    write_tensors({"x": x, "y": y}, path, {"sha256": content_hash(x, y)})
+    about = {"source": source, "missing": list(missing)}
+    said = {name: value for name, value in about.items() if value}
+    write_tensors({"x": x, "y": y}, path, {"sha256": content_hash(x, y), **said})
 
 
 def load(path: Path) -> Images:
@@ -60,7 +69,8 @@ def _read(path: Path, _mtime: int, _size: int) -> Images:
     tensors, metadata = read_tensors(path)
     if content_hash(tensors["x"], tensors["y"]) != metadata["sha256"]:
         raise ValueError(f"expected {path} to hold the data that was saved, got other bytes; run `dvc repro -f fetch`")
-    return Images(tensors["x"], tensors["y"], metadata["sha256"])
+    about = {"source": metadata.get("source", ""), "missing": tuple(metadata.get("missing", ()))}
+    return Images(tensors["x"], tensors["y"], metadata["sha256"], **about)
 
 
 def nested_subset(y: Tensor, n: int, *, seed: int) -> Tensor:

