@@ -133,7 +133,7 @@ WRONG = [
     ("datasets.mnist.natural.fractions", [0.0, 1.5], ["datasets.mnist.natural.fractions.1", "less than or equal to 1"]),
     ("datasets.mnist.natural.fractions", [0.0, 0.0], ["datasets.mnist.natural.fractions", "all different"]),
     # recipes
-    (f"{RECIPE}.arch", "resnet", [f"{RECIPE}.arch", "'small_cnn' or 'paper_cnn'", "'resnet'"]),
+    (f"{RECIPE}.arch", "resnet", [f"{RECIPE}.arch", "'small_cnn', 'paper_cnn'", "'resnet'"]),
     (f"{RECIPE}.optimizer", "lion", [f"{RECIPE}.optimizer", "'adam' or 'sgd'", "'lion'"]),
     (f"{RECIPE}.std", [0.0], [f"{RECIPE}.std.0", "greater than 0", "0.0"]),
     (f"{RECIPE}.std", [float("inf")], [f"{RECIPE}.std.0", "finite", "inf"]),
