@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.contestants import PEERS, by_torchattacks, cifar_resnet, ours, plain
+from benchmarks.contestants import PEERS, by_torchattacks, ours, plain
 from robacc import data, models, sweep
 from robacc.adversary import Attack, smallest_fooling_eps
 from robacc.attacks import pgd, random_start
@@ -31,6 +31,7 @@ from robacc.files import must_exist, write_csv
 from robacc.norms import ball
 from robacc.params import load as load_params
 from robacc.plotting import save, use_style
+from robacc.resnets import cifar_resnet
 from robacc.seeding import generator
 from robacc.training import Job, Recipe
 
@@ -275,7 +276,7 @@ def main() -> None:
     for name, net, shape, batch, rounds in (
         ("small_cnn", small, (1, 28, 28), BATCH, 20),
         ("paper_cnn", large, (1, 28, 28), 50, 4),
-        ("CIFAR ResNet", cifar_resnet().eval(), (3, 32, 32), 16, 3),
+        ("CIFAR ResNet", cifar_resnet(10).eval(), (3, 32, 32), 16, 3),
     ):
         assert isinstance(net, nn.Sequential)
         results += loops(name, net, shape, batch, rounds)

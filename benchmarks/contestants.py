@@ -21,35 +21,6 @@ with warnings.catch_warnings():
 Attack = Callable[[Tensor, Tensor], Tensor]  # x, y -> x_adv
 
 
-class Unit(nn.Module):
-    """A residual unit with batch normalisation before its two 3x3 convolutions (He et al. 2016)."""
-
-    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.BatchNorm2d(n_in), nn.BatchNorm2d(n_out)
-        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
-        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
-        self.short = nn.Identity() if n_in == n_out else nn.Conv2d(n_in, n_out, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, n_in, H, W] to [B, n_out, H/stride, W/stride]."""
-        hidden = self.conv1(F.relu(self.norm1(x)))
-        return self.short(x) + self.conv2(F.relu(self.norm2(hidden)))
-
-
-def cifar_resnet() -> nn.Sequential:
-    """Return the paper's CIFAR-10 net: groups of 16, 16, 32, 64 filters, five units each of the last three."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False)]
-    width = 16
-    for filters, stride in ((16, 1), (32, 2), (64, 2)):
-        for unit in range(5):
-            layers.append(Unit(width, filters, stride if unit == 0 else 1))
-            width = filters
-    return nn.Sequential(
-        *layers, nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)
-    )
-
-
 def plain(net: nn.Sequential) -> nn.Sequential:
     """Return the net with the same parameters, every `StridedPair` as the two layers it stands for."""
     layers: list[nn.Module] = []

@@ -50,9 +50,15 @@ def feasible(x_adv: Tensor, x: Tensor, ball: Ball) -> Tensor:
     return ball.project(x_adv - x).add_(x).clamp_(0, 1)
 
 
-def random_start(x: Tensor, ball: Ball, generator: torch.Generator) -> Tensor:
-    """Return a point for each example of `x`, uniform in the ball, then clipped to the box."""
-    return (x + ball.random(x, generator)).clamp_(0, 1)
+def random_start(x: Tensor, ball: Ball, generator: torch.Generator, place: tuple[int, int] | None = None) -> Tensor:
+    """Return a point for each example of `x`, uniform in the ball, then clipped to the box.
+
+    With `place` = (first, total), `x` is a part of a batch of `total` examples beginning at `first`, and
+    gets the points it would get in it: the noise is drawn for the whole batch.
+    """
+    first, total = place or (0, len(x))
+    noise = ball.random(x[:1].expand(total, *x.shape[1:]), generator)
+    return (x + noise[first : first + len(x)]).clamp_(0, 1)
 
 
 def pgd(model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, start: Tensor, n_steps: int, step_size: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -107,7 +108,8 @@ class StridedPair(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W], H and W multiples of 4, to [B, out, H/4, W/4]."""
-        if self.constants is None:
+        # On a GPU strides cost nothing; under autocast the layers choose a type.
+        if self.constants is None or x.is_cuda or torch.is_autocast_enabled(x.device.type):
             return self.conv2(self.conv1(x).relu_()).relu_()
         return _InputGradientOnBlocks.apply(x, (self.conv1, self.conv2), self.constants)
 
@@ -148,21 +150,44 @@ def paper_cnn() -> nn.Sequential:
 
 
 ARCHITECTURES = {"small_cnn": small_cnn, "paper_cnn": paper_cnn}
+# Nets of colour images, functions of the number of classes, and the modules they are in: imported by name when
+# one is built, as the nets above do not depend on them and must not be trained again for a change there.
+COLOUR = dict.fromkeys(("small_cnn_32", "small_cnn_64", "cifar_resnet", "resnet50"), "robacc.resnets")
 # Multiply-adds of one image forward, as the plain layers need them.
-MULTIPLY_ADDS = {"small_cnn": 609_384, "paper_cnn": 13_883_904}
+MULTIPLY_ADDS = {
+    "small_cnn": 609_384,
+    "paper_cnn": 13_883_904,
+    "small_cnn_32": 3_541_504,
+    "small_cnn_64": 6_031_872,
+    "cifar_resnet": 68_862_592,
+    "resnet50": 4_087_154_688,  # with 9 classes
+}
 
 
-def build(arch: str, *, mean: list[float], std: list[float], seed: int) -> nn.Module:
+def modules_of(arch: str) -> tuple[str, ...]:
+    """Return the modules that the net `arch` needs beside this one and what it imports."""
+    return (COLOUR[arch],) if arch in COLOUR else ()
+
+
+def _net(arch: str, n_classes: int) -> nn.Module:
+    if arch in ARCHITECTURES:
+        if n_classes != 10:
+            raise ValueError(f"expected 10 classes for {arch}, got {n_classes}; choose one of {', '.join(COLOUR)}")
+        return ARCHITECTURES[arch]()
+    if arch in COLOUR:
+        return getattr(import_module(COLOUR[arch]), arch)(n_classes)
+    raise ValueError(f"expected arch to be one of {', '.join([*ARCHITECTURES, *COLOUR])}, got {arch!r}")
+
+
+def build(arch: str, *, mean: list[float], std: list[float], seed: int, n_classes: int = 10) -> nn.Module:
     """Return a freshly initialised net `arch` behind its normalisation, in the channels-last layout.
 
-    The weights are PyTorch's default initialisation, a function of `seed` alone.
-    Raises ValueError for an unknown `arch`.
+    The weights are the architecture's initialisation, PyTorch's default but for `cifar_resnet`, a function
+    of `seed` alone. Raises ValueError for an unknown `arch`, and for MNIST's with other than 10 classes.
     """
-    if arch not in ARCHITECTURES:
-        raise ValueError(f"expected arch to be one of {', '.join(ARCHITECTURES)}, got {arch!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights"))
-        net = nn.Sequential(Normalize(mean, std), ARCHITECTURES[arch]())
+        net = nn.Sequential(Normalize(mean, std), _net(arch, n_classes))
     return net.to(memory_format=torch.channels_last)
 
 
@@ -207,13 +232,13 @@ def predict(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def save(model: nn.Module, path: Path, spec: dict) -> None:
-    """Save a model with `spec`: {"arch", "mean", "std"} to rebuild it, and whatever describes it."""
+    """Save a model with `spec`: {"arch", "mean", "std", "n_classes"} to rebuild it, and whatever describes it."""
     write_tensors(model.state_dict(), path, spec)
 
 
 def load(path: Path) -> tuple[nn.Module, dict]:
-    """Return the model saved at `path`, in evaluation mode, and its spec."""
+    """Return the model saved at `path`, in evaluation mode, and its spec. A spec without `n_classes` means 10."""
     state, spec = read_tensors(path)
-    model = build(spec["arch"], mean=spec["mean"], std=spec["std"], seed=0)
+    model = build(spec["arch"], mean=spec["mean"], std=spec["std"], seed=0, n_classes=spec.get("n_classes", 10))
     model.load_state_dict(state)
     return model.eval(), spec

@@ -95,7 +95,8 @@ class Dataset(Section):
 class RecipeParams(Section):
     """How one net is trained; `robacc.training.Recipe` has the same fields."""
 
-    arch: Literal["small_cnn", "paper_cnn"]
+    arch: Literal["small_cnn", "paper_cnn", "small_cnn_32", "small_cnn_64", "cifar_resnet", "resnet50"]
+    n_classes: Annotated[int, Field(ge=2)]
     mean: list[float]
     std: list[Positive]
     optimizer: Literal["adam", "sgd"]
@@ -103,6 +104,8 @@ class RecipeParams(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     batch_size: Count
+    augment: Literal["none", "crop_flip"]
+    padding: Annotated[int, Field(ge=0)]
     steps: Sizes
     attack_steps: Count
     attack_step_size: Annotated[float, Field(gt=0, le=1)]
@@ -119,14 +122,17 @@ class RecipeParams(Section):
             raise ValueError("lr whose knots rise from 0.0 to 1.0, with rates of at least 0")
         if len(self.mean) != len(self.std):
             raise ValueError(f"as many mean as std, one a channel, got {len(self.mean)} and {len(self.std)}")
+        if self.augment == "none" and self.padding:
+            raise ValueError(f"padding of 0 where augment is none, got {self.padding}")
         return self
 
 
 class Training(Section):
-    """What a training job writes and when."""
+    """What a training job writes and when, and on what it runs."""
 
     log_every: Count
     checkpoint_every: Count
+    hardware: Literal["auto", "cpu", "cuda", "cuda-fp32"]
 
     @model_validator(mode="after")
     def _multiple(self) -> "Training":

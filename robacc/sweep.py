@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -21,10 +21,12 @@ from robacc import data, models
 from robacc.files import read_tensors
 from robacc.provenance import code_hash
 from robacc.training import Job, Recipe, train
+from robacc.world import ALONE, World
 
 T = TypeVar("T")
 R = TypeVar("R")
 OnProgress = Callable[[int], None]
+Settings = dict[str, Any]  # of params.yaml's section `training`, keywords of `train`
 
 # Set in the parent before the workers start, inherited by them: progress in units of work.
 _done = mp.Value("q", 0)
@@ -102,41 +104,61 @@ def _report(item: object, n_done: int, n: int, seconds: float, begin: float, tot
     print(f"[{n_done}/{n}] {item}: {seconds:.0f} s; all: {rate:.1f} {unit}/s, {left:.0f} s left", flush=True)
 
 
-def job_key(job: Job, recipe: Recipe, data_sha256: str, log_every: int) -> str:
-    """Return the name of a job's results: its full specification, its data, the code it runs and PyTorch's version."""
+def job_key(job: Job, recipe: Recipe, data_sha256: str, log_every: int, hardware: str = "cpu") -> str:
+    """Return the name of a job's results: its full specification, its data, the code it runs and PyTorch's version.
+
+    The setting `hardware` is in it, not what "auto" chose, nor the number of processes: a stage on a laptop
+    finds what a machine with GPUs trained. The model file says what that was.
+    """
     training = asdict(recipe) | {"steps": recipe.n_steps(job.n_train)}
-    training["log_every"] = log_every
-    code = {"code": code_hash("robacc.training"), "torch": torch.__version__}
+    training |= {"log_every": log_every, "hardware": hardware}
+    code = {"code": code_hash("robacc.training", *models.modules_of(recipe.arch)), "torch": torch.__version__}
     spec = {"job": asdict(job), "recipe": training, "data": data_sha256, **code}
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def train_one(
-    job: Job, on_progress: OnProgress, *, train_set: Path, recipe: Recipe, settings: dict[str, int], checkpoints: Path
+    job: Job,
+    on_progress: OnProgress,
+    *,
+    train_set: Path,
+    recipe: Recipe,
+    settings: Settings,
+    checkpoints: Path,
+    world: World = ALONE,
 ) -> tuple[Path, bool]:
-    """Train a job unless it is finished already; return its model file, log in its metadata, and whether it is new."""
+    """Train a job unless it is finished already; return its model file, log in its metadata, and whether it is new.
+
+    Where `world` is several processes, each calls this; the first alone looks for files and writes them.
+    Raises ValueError if their data, code or parameters differ.
+    """
     images = data.load(train_set)
-    key = job_key(job, recipe, images.sha256, settings["log_every"])
+    key = job_key(job, recipe, images.sha256, settings["log_every"], settings.get("hardware", "cpu"))
+    world.check_same(key, "the job's key, of data, code, parameters and PyTorch's version,")
     finished, running = checkpoints / f"{key}.model", checkpoints / f"{key}.running"
-    if finished.exists():
+    if world.agree(finished.exists()):
         on_progress(recipe.n_steps(job.n_train))
         return finished, False
-    progress = train(job, images, recipe, checkpoint=running, on_step=on_progress, **settings)
-    subset = data.subset_hash(data.nested_subset(images.y, job.n_train, seed=job.seed))
-    spec = {"arch": recipe.arch, "mean": recipe.mean, "std": recipe.std, "job": asdict(job)}
-    models.save(progress.model, finished, {**spec, "data": images.sha256, "subset": subset, "log": progress.log})
-    running.unlink(missing_ok=True)
+    progress = train(job, images, recipe, checkpoint=running, on_step=on_progress, world=world, **settings)
+    if world.rank == 0:
+        subset = data.subset_hash(data.nested_subset(images.y, job.n_train, seed=job.seed))
+        spec = {"arch": recipe.arch, "mean": recipe.mean, "std": recipe.std, "n_classes": recipe.n_classes}
+        spec |= {"job": asdict(job), "data": images.sha256, "subset": subset, "log": progress.log}
+        spec |= {"hardware": str(progress.hardware), "processes": world.size}
+        models.save(progress.model, finished, spec)
+        running.unlink(missing_ok=True)
+    world.wait()
     return finished, True
 
 
 def train_all(
-    jobs: list[Job], *, train_set: Path, recipe: Recipe, settings: dict[str, int], checkpoints: Path, n_workers: int
+    jobs: list[Job], *, train_set: Path, recipe: Recipe, settings: Settings, checkpoints: Path, n_workers: int
 ) -> list[Path]:
     """Return the model files of all jobs, in their order, in the folder `checkpoints`.
 
     A finished job is kept there under its `job_key` and never computed twice; a job that was
-    stopped goes on from its last checkpoint. `settings` are the keywords `log_every` and
-    `checkpoint_every` of `train`.
+    stopped goes on from its last checkpoint. `settings` are the keywords `log_every`,
+    `checkpoint_every` and `hardware` of `train`.
     """
     data.load(train_set)  # once, for all workers
     work = partial(train_one, train_set=train_set, recipe=recipe, settings=settings, checkpoints=checkpoints)

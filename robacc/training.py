@@ -1,7 +1,7 @@
 """One training job: standard (eps = 0) or PGD adversarial training (Madry et al. 2018)."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from robacc import models
 from robacc.attacks import cross_entropy, pgd, random_start
+from robacc.augment import crop_and_flip
 from robacc.data import Images, batch_indices, nested_subset
-from robacc.files import read_tensors, write_tensors
+from robacc.files import write_tensors
+from robacc.hardware import CPU, Hardware, choose
 from robacc.norms import Ball, ball
 from robacc.seeding import generator
+from robacc.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Recipe:
     attack_steps: int
     attack_step_size: float
     eps_warmup: float
+    n_classes: int = 10
+    augment: str = "none"  # or "crop_flip"
+    padding: int = 0
 
     def n_steps(self, n_train: int) -> int:
         """Return the number of optimiser steps for `n_train` images: the last row whose size is reached."""
@@ -59,12 +65,23 @@ class Job:
 
 @dataclass
 class Progress:
-    """A job under way: what a checkpoint holds. `log` has one row every `log_every` steps."""
+    """A job under way: what a checkpoint holds, and where it runs. `log` has one row every `log_every` steps.
+
+    `joined` is the model as the optimiser step runs it, which averages gradients over the processes of
+    `world`. The attack runs on `model` itself, and sends nothing.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     step: int
     log: list[dict]
+    hardware: Hardware = CPU
+    world: World = ALONE
+    joined: nn.Module = field(init=False)
+    scaler: torch.amp.GradScaler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.joined, self.scaler = self.world.join(self.model), self.hardware.scaler()
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -83,18 +100,32 @@ def learning_rate(recipe: Recipe, done: float) -> float:
 
 
 def adversarial_batch(
-    model: nn.Module, x: Tensor, y: Tensor, threat: Ball, recipe: Recipe, *, natural: int, noise: torch.Generator
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Ball,
+    recipe: Recipe,
+    *,
+    natural: int,
+    noise: torch.Generator,
+    place: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Return `x` with all but the first `natural` examples replaced by PGD's last iterate."""
-    if threat.eps == 0 or natural == len(x):
+    """Return `x` with all but the first `natural` examples replaced by PGD's last iterate.
+
+    With `place` = (first, total), `x` is a part of a batch of `total` examples beginning at `first`, of which
+    the first `natural` are natural: the result is that part of the whole batch's, but for rounding.
+    """
+    first, total = place or (0, len(x))
+    kept = min(max(natural - first, 0), len(x))
+    if threat.eps == 0 or kept == len(x):
         return x
-    clean, x, y = x[:natural], x[natural:], y[natural:]
+    clean, x, y = x[:kept], x[kept:], y[kept:]
     x_adv = pgd(
         model,
         x,
         y,
         threat,
-        start=random_start(x, threat, noise),
+        start=random_start(x, threat, noise, (first + kept - natural, total - natural)),
         n_steps=recipe.attack_steps,
         step_size=recipe.attack_step_size * threat.eps,
     )
@@ -102,32 +133,61 @@ def adversarial_batch(
 
 
 def train_step(progress: Progress, x: Tensor, y: Tensor, job: Job, recipe: Recipe) -> dict:
-    """Do one optimiser step on the batch `x`, `y`; return its learning rate, loss and accuracy."""
+    """Do one optimiser step on the batch `x`, `y`; return its learning rate, loss and accuracy.
+
+    In a world of several processes `x` and `y` are this one's share, and what is returned is the whole batch's.
+    Raises ValueError if the share has another size, FloatingPointError when the loss is not finite.
+    """
+    world, total = progress.world, recipe.batch_size
+    mine = world.shard(total)
+    if len(x) != mine.stop - mine.start:
+        raise ValueError(f"expected {mine.stop - mine.start} examples, a share of batch_size {total}, got {len(x)}")
     n_steps = recipe.n_steps(job.n_train)
     done = progress.step / n_steps
     warmup = min(1.0, (progress.step + 1) / (recipe.eps_warmup * n_steps)) if recipe.eps_warmup else 1.0
-    x_adv = adversarial_batch(
-        progress.model,
-        x,
-        y,
-        ball(job.norm, job.eps * warmup),
-        recipe,
-        natural=round(job.natural_fraction * len(x)),
-        noise=generator(job.seed, "start", progress.step),
-    )
+    with progress.hardware.autocast_attack():
+        x_adv = adversarial_batch(
+            progress.model,
+            x,
+            y,
+            ball(job.norm, job.eps * warmup),
+            recipe,
+            natural=round(job.natural_fraction * total),
+            noise=generator(job.seed, "start", progress.step),
+            place=(mine.start, total),
+        )
     lr = learning_rate(recipe, done)
     for group in progress.optimizer.param_groups:
         group["lr"] = lr
     progress.model.train()
-    logits = progress.model(x_adv)
-    loss = cross_entropy(logits, y).mean()
+    with progress.hardware.autocast():
+        logits = progress.joined(x_adv)
+        loss = cross_entropy(logits, y).mean()
+    # Gradients are averaged over processes, whose shares may differ in size: exactly 1 for one process.
+    weight = len(x) * world.size / total
     progress.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    progress.optimizer.step()
+    progress.scaler.scale(loss * weight).backward()
+    progress.scaler.step(progress.optimizer)
+    progress.scaler.update()
     progress.step += 1
-    if not loss.isfinite():
-        raise FloatingPointError(f"the training loss became {loss.item()} at step {progress.step} of {job}")
-    return {"lr": lr, "loss": loss.item(), "accuracy": (logits.argmax(1) == y).float().mean().item()}
+    accuracy = (logits.argmax(1) == y).float().mean()
+    means = world.total(torch.stack([loss.detach(), accuracy]) * weight) / world.size
+    loss_mean, accuracy_mean = means.tolist()
+    if not means.isfinite().all():
+        raise FloatingPointError(f"the training loss became {loss_mean} at step {progress.step} of {job}")
+    return {"lr": lr, "loss": loss_mean, "accuracy": accuracy_mean}
+
+
+def _batch(images: Images, subset: Tensor, step: int, job: Job, recipe: Recipe, world: World) -> tuple[Tensor, Tensor]:
+    """Return this process's share of the batch of `step`. Augmentation is drawn for the whole batch."""
+    indices = batch_indices(subset, step, recipe.batch_size, seed=job.seed)
+    mine = world.shard(len(indices))
+    if recipe.augment == "none":
+        return images.batch(indices[mine])
+    if recipe.augment == "crop_flip":
+        x, y = images.batch(indices)
+        return crop_and_flip(x, recipe.padding, generator(job.seed, "augment", step))[mine], y[mine]
+    raise ValueError(f"expected augment to be 'none' or 'crop_flip', got {recipe.augment!r}")
 
 
 def train(
@@ -139,6 +199,8 @@ def train(
     checkpoint: Path,
     checkpoint_every: int,
     on_step: Callable[[int], None] = lambda steps: None,
+    hardware: str = "cpu",
+    world: World = ALONE,
 ) -> Progress:
     """Train the job from the beginning, or from `checkpoint` if it is there, to the last step.
 
@@ -146,23 +208,26 @@ def train(
     seed and the step, so stopping and resuming changes nothing. The last iterate is returned;
     no test image is seen and nothing is selected. Log rows average the steps since the last one:
     `loss` and `accuracy` are on the batches trained on, perturbed if eps > 0.
+    `hardware` is a setting of `robacc.hardware.choose`. Where `world` is several processes, each calls this
+    and returns the same, that of one process up to rounding; only the first writes and reads `checkpoint`.
     Raises FloatingPointError when the loss is not finite.
     """
     subset = nested_subset(images.y, job.n_train, seed=job.seed)
     n_steps = recipe.n_steps(job.n_train)
-    progress = _resume(job, recipe, checkpoint)
+    place = choose(hardware, local_rank=world.local_rank, n_processes=world.size)
+    progress = _resume(job, recipe, world.read(checkpoint), place, world)
     on_step(progress.step)
     rows: list[dict] = []
     while progress.step < n_steps:
-        x, y = images.batch(batch_indices(subset, progress.step, recipe.batch_size, seed=job.seed))
-        rows.append(train_step(progress, x.contiguous(memory_format=torch.channels_last), y, job, recipe))
+        x, y = _batch(images, subset, progress.step, job, recipe, world)
+        rows.append(train_step(progress, place.images(x), y.to(place.device), job, recipe))
         on_step(1)
         if progress.step % log_every == 0 or progress.step == n_steps:
             means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
             epoch = progress.step * recipe.batch_size / job.n_train
             progress.log.append({**asdict(job), "step": progress.step, "epoch": epoch, **means})
             rows = []
-            if progress.step % checkpoint_every == 0 and progress.step < n_steps:
+            if progress.step % checkpoint_every == 0 and progress.step < n_steps and world.rank == 0:
                 _save_checkpoint(progress, checkpoint)
     return progress
 
@@ -171,14 +236,17 @@ def _save_checkpoint(progress: Progress, path: Path) -> None:
     tensors = {f"model.{name}": value for name, value in progress.model.state_dict().items()}
     for index, state in progress.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items() if value is not None}
-    write_tensors(tensors, path, {"step": progress.step, "log": progress.log})
+    write_tensors(tensors, path, {"step": progress.step, "log": progress.log, "scaler": progress.scaler.state_dict()})
 
 
-def _resume(job: Job, recipe: Recipe, path: Path) -> Progress:
-    model = models.build(recipe.arch, mean=recipe.mean, std=recipe.std, seed=job.seed)
-    progress = Progress(model, _optimizer(model, recipe), step=0, log=[])
-    if path.exists():
-        tensors, metadata = read_tensors(path)
+def _resume(
+    job: Job, recipe: Recipe, saved: tuple[dict[str, Tensor], dict] | None, hardware: Hardware, world: World
+) -> Progress:
+    model = models.build(recipe.arch, mean=recipe.mean, std=recipe.std, seed=job.seed, n_classes=recipe.n_classes)
+    model = hardware.prepare(model)
+    progress = Progress(model, _optimizer(model, recipe), 0, [], hardware, world)
+    if saved is not None:
+        tensors, metadata = saved
         states: dict[int, dict[str, Tensor]] = {}
         for name in [name for name in tensors if name.startswith("optimizer.")]:
             _, index, key = name.split(".", 2)
@@ -186,5 +254,6 @@ def _resume(job: Job, recipe: Recipe, path: Path) -> Progress:
         model.load_state_dict({name.removeprefix("model."): value for name, value in tensors.items()})
         optimizer_state = progress.optimizer.state_dict()
         progress.optimizer.load_state_dict({**optimizer_state, "state": states})
+        progress.scaler.load_state_dict(metadata["scaler"])
         progress.step, progress.log = metadata["step"], metadata["log"]
     return progress

@@ -133,7 +133,11 @@ WRONG = [
     ("datasets.mnist.natural.fractions", [0.0, 1.5], ["datasets.mnist.natural.fractions.1", "less than or equal to 1"]),
     ("datasets.mnist.natural.fractions", [0.0, 0.0], ["datasets.mnist.natural.fractions", "all different"]),
     # recipes
-    (f"{RECIPE}.arch", "resnet", [f"{RECIPE}.arch", "'small_cnn' or 'paper_cnn'", "'resnet'"]),
+    (f"{RECIPE}.arch", "resnet", [f"{RECIPE}.arch", "'small_cnn', 'paper_cnn'", "'resnet'"]),
+    (f"{RECIPE}.n_classes", 1, [f"{RECIPE}.n_classes", "greater than or equal to 2", "1"]),
+    (f"{RECIPE}.augment", "blur", [f"{RECIPE}.augment", "'none' or 'crop_flip'", "'blur'"]),
+    (f"{RECIPE}.padding", 2, [RECIPE, "padding of 0 where augment is none, got 2"]),
+    (f"{RECIPE}.padding", -1, [f"{RECIPE}.padding", "greater than or equal to 0", "-1"]),
     (f"{RECIPE}.optimizer", "lion", [f"{RECIPE}.optimizer", "'adam' or 'sgd'", "'lion'"]),
     (f"{RECIPE}.std", [0.0], [f"{RECIPE}.std.0", "greater than 0", "0.0"]),
     (f"{RECIPE}.std", [float("inf")], [f"{RECIPE}.std.0", "finite", "inf"]),
@@ -160,6 +164,7 @@ WRONG = [
     ),
     ("evaluate.mnist.attack.losses", [], ["evaluate.mnist.attack.losses", "at least 1 item"]),
     # the rest
+    ("training.hardware", "gpu", ["training.hardware", "'auto', 'cpu', 'cuda' or 'cuda-fp32'", "'gpu'"]),
     ("training.checkpoint_every", 75, ["training", "checkpoint_every that is a multiple of log_every"]),
     ("evaluate.mnist.seed", 0.5, ["evaluate.mnist.seed", "integer", "0.5"]),
     ("visualize.mnist.n_points", 1, ["visualize.mnist.n_points", "greater than or equal to 2", "1"]),

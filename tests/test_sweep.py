@@ -209,6 +209,9 @@ def test_another_job_has_another_key(job):
         {"attack_steps": 3},
         {"attack_step_size": 0.6},
         {"eps_warmup": 0.1},
+        {"n_classes": 11},
+        {"augment": "crop_flip"},
+        {"padding": 2},
     ],
     ids=lambda change: next(iter(change)),
 )
