@@ -175,7 +175,8 @@ def rest_text(opinions: pd.DataFrame, rest: list[str]) -> str:
     if met.empty or not rest:
         return ""
     alone = sum(int(pd.to_numeric(met[f"first_{name}"]).sum()) for name in rest)
-    return f"; {' and '.join(rest)} as well on {len(met)} of them, where they fooled {alone} images that the others had not"
+    found = f"where they fooled {alone} images that the others had not"
+    return f"; {' and '.join(rest)} as well on {len(met)} of them, {found}"
 
 
 def paired_table(pairs: pd.DataFrame) -> pd.DataFrame:

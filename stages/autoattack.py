@@ -1,6 +1,7 @@
 """Attack the full-set models of one ball with AutoAttack, on the first test images: a second opinion on PGD."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ class Job:
     natural_fraction: float
     norm: str
     eps: float
-    attacks: list[str]
+    attacks: Sequence[str]
     part: int
 
     def __str__(self) -> str:
@@ -65,7 +66,8 @@ def main(args: argparse.Namespace) -> None:
     name = model_id(args.dataset, args.norm, args.eps)
     jobs = plan(args, Path("models") / name, p.datasets[args.dataset], settings)
     work = partial(attack_one, test_set=Path("data") / args.dataset / "test.safetensors", settings=settings)
-    results = sweep.parallel(work, jobs, units=[len(job.attacks) for job in jobs], unit="attacks", n_workers=cli.n_workers())
+    units = [len(job.attacks) for job in jobs]
+    results = sweep.parallel(work, jobs, units=units, unit="attacks", n_workers=cli.n_workers())
     rows = []
     for job, fooled_by in zip(jobs, results, strict=True):
         model = {"seed": job.seed, "natural_fraction": job.natural_fraction, "norm": job.norm, "eps": job.eps}

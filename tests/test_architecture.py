@@ -39,7 +39,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cifar10": {"fetching", "image_trees"},
     "restricted_imagenet": {"files", "image_trees"},
     "image_files": {"data", "files", "seeding"},
-    "augment": set(),
     "claims": {"ledger"},
     "claims_exact": {"ledger"},
     "ledger": set(),

@@ -77,9 +77,9 @@ def test_the_opinions_stand_side_by_side():
 
 def test_what_the_rest_of_autoattack_found_alone_is_counted_over_the_models_that_met_it():
     table = opinions().assign(attacks="apgd-ce square", first_square=2)
-    assert reporting.rest_text(table, ["square"]).startswith("; square as well on 3 of them, where they fooled 6 images")
+    assert reporting.rest_text(table, ["square"]).startswith("; square as well on 3 of them, where they fooled 6")
     table.loc[table.seed == 1, "attacks"] = "apgd-ce"
-    assert reporting.rest_text(table, ["square"]).startswith("; square as well on 2 of them, where they fooled 4 images")
+    assert reporting.rest_text(table, ["square"]).startswith("; square as well on 2 of them, where they fooled 4")
     assert reporting.rest_text(table, ["fab-t"]) == ""
 
 
