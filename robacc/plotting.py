@@ -48,9 +48,25 @@ def colour(index: int) -> str:
     return STANDARD if index == 0 else COLOURS[(index - 1) % len(COLOURS)]
 
 
-def threat_label(norm: str, eps: float) -> str:
+def eps_text(eps: float, dataset: str) -> str:
+    """Return an eps as legends show it; CIFAR-10's in steps of its pixels, 4/255, where it is a number of those."""
+    steps = round(255 * eps)
+    return f"{steps}/255" if dataset == "cifar10" and steps and abs(255 * eps - steps) <= 0.02 else f"{eps:g}"
+
+
+def threat_label(norm: str, eps: float, dataset: str = "mnist") -> str:
     """Return how a training ball is named in legends."""
-    return "standard" if eps == 0 else f"{NORM_LABELS[norm]}, $\\varepsilon$ = {eps:g}"
+    return "standard" if eps == 0 else f"{NORM_LABELS[norm]}, $\\varepsilon$ = {eps_text(eps, dataset)}"
+
+
+def picture(image: np.ndarray) -> np.ndarray:
+    """Return an image [C, H, W] in [0, 1] as matplotlib shows it: grey [H, W] or colour [H, W, 3]."""
+    return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1).clip(0, 1)
+
+
+def gradient_picture(gradient: np.ndarray) -> np.ndarray:
+    """Return a gradient [C, H, W] as colours [H, W, 3], by the paper's rule for grey or for colour images."""
+    return signed_rgb(gradient[0]) if len(gradient) == 1 else gradient_rgb(gradient)
 
 
 def signed_rgb(gradient: np.ndarray) -> np.ndarray:
@@ -62,6 +78,18 @@ def signed_rgb(gradient: np.ndarray) -> np.ndarray:
     limit = 3 * gradient.std()
     scaled = np.clip(gradient / limit, -1, 1) if limit > 0 else np.zeros_like(gradient)
     return matplotlib.colormaps["RdBu"]((scaled + 1) / 2)[..., :3]
+
+
+def gradient_rgb(gradient: np.ndarray) -> np.ndarray:
+    """Return the gradient [3, H, W] of a colour image as colours [H, W, 3], each channel's sign kept: zero is 0.5.
+
+    Clipped to 3 standard deviations of the image, all channels together, and mapped to [0, 1] (the
+    paper's Section 3.1); a constant gradient is mid-grey.
+    """
+    limit = 3 * gradient.std(dtype=np.float64)
+    flat = np.ptp(gradient) == 0 or limit == 0
+    scaled = np.zeros_like(gradient) if flat else np.clip(gradient / limit, -1, 1)
+    return np.moveaxis((scaled + 1) / 2, 0, -1)
 
 
 def picture_grid(

@@ -63,15 +63,20 @@ def pictures(
 
 
 def edge_strength(x: Tensor) -> Tensor:
-    """Return the length of the Sobel gradient of grey images [B, 1, H, W], same shape."""
+    """Return the length of the Sobel gradient of images [B, C, H, W], of colour ones as grey: [B, 1, H, W]."""
     smooth, slope = torch.tensor([1.0, 2.0, 1.0]), torch.tensor([-1.0, 0.0, 1.0])
     kernels = torch.stack([smooth[:, None] * slope, slope[:, None] * smooth])[:, None]  # [2, 1, 3, 3]
-    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernels).norm(dim=1, keepdim=True)
+    return F.conv2d(F.pad(x.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate"), kernels).norm(dim=1, keepdim=True)
 
 
 def edge_alignment(gradient: Tensor, x: Tensor) -> Tensor:
-    """Return the cosine between |gradient| and the image's edge strength, [B], in [0, 1]."""
-    return F.cosine_similarity(gradient.abs().flatten(1), edge_strength(x).flatten(1), dim=1)
+    """Return the cosine between |gradient| and the image's edge strength, [B], in [0, 1].
+
+    Of colour images |gradient| is the length over the channels; in float64, as squares of small
+    gradients are 0 in float32.
+    """
+    length = gradient.double().norm(dim=1).to(gradient.dtype)
+    return F.cosine_similarity(length.flatten(1), edge_strength(x).flatten(1), dim=1)
 
 
 def object_share(gradient: Tensor, x: Tensor) -> Tensor:
@@ -104,11 +109,15 @@ def judged_path(judge: nn.Module, path: Tensor, labels: Tensor) -> Tensor:
 
 
 def gradient_numbers(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """Return how a model's loss gradients relate to the images, each number [B] in [0, 1] (claim C11)."""
+    """Return how a model's loss gradients relate to the images, each number [B] in [0, 1] (claim C11).
+
+    Only grey images, which are MNIST's, have an object that is all that is not black.
+    """
     gradient = loss_gradients(model, x, y)
+    on_object = {"object_share": object_share(gradient, x)} if x.shape[1] == 1 else {}
     return {
         "edge_alignment": edge_alignment(gradient, x),
-        "object_share": object_share(gradient, x),
+        **on_object,
         "low_frequency_share": low_frequency_share(gradient),
     }
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import get_args
 
 from robacc import params
 
@@ -12,11 +13,16 @@ from robacc import params
 USER_ERRORS = (params.ParamsError, FileNotFoundError, OSError, ValueError, AssertionError, FloatingPointError)
 
 
-def parser(doc: str | None, *options: str, datasets: Iterable[str] = ("mnist",)) -> argparse.ArgumentParser:
+def parser(
+    doc: str | None,
+    *options: str,
+    datasets: Iterable[str] = get_args(params.DatasetName),
+    needs_dataset: bool = True,
+) -> argparse.ArgumentParser:
     """Return a parser with the named ones of --dataset (one of `datasets`), --norm, --eps, --notebook."""
     arguments = argparse.ArgumentParser(description=doc)
     known = {
-        "dataset": {"required": True, "choices": list(datasets)},
+        "dataset": {"required": needs_dataset, "choices": list(datasets)},
         "norm": {"choices": ["l2", "linf"], "help": "of adversarial training; without it, standard training"},
         "eps": {"type": float, "default": 0.0, "help": "radius of the training ball, images being in [0, 1]"},
         "notebook": {"required": True, "help": "name in notebooks/, without .ipynb"},

@@ -1,4 +1,4 @@
-"""Run one notebook with papermill: it reads small result files and draws figures."""
+"""Run one notebook with papermill, for one data set where it takes one: it reads result files and draws figures."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from stages import cli
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write reports/notebooks/<name>.ipynb, executed, and the figures the notebook saves."""
+    """Write reports/notebooks/<name>[-<dataset>].ipynb, executed, and the figures the notebook saves."""
     os.environ["IPYTHONDIR"] = str(Path(".ipython").resolve())
     os.environ["PYTHONPATH"] = str(Path.cwd())
     os.environ["MPLCONFIGDIR"] = os.environ.get("MPLCONFIGDIR", str(Path(".ipython").resolve() / "profile_default"))
@@ -18,9 +18,11 @@ def main(args: argparse.Namespace) -> None:
     from robacc.files import must_exist, whole
 
     source = must_exist(Path("notebooks") / f"{args.notebook}.ipynb")
-    with whole(Path("reports/notebooks") / source.name) as target:
+    parameters = {"dataset": args.dataset} if args.dataset else {}
+    name = "-".join([source.stem, *parameters.values()])
+    with whole(Path("reports/notebooks") / f"{name}.ipynb") as target:
         notebook = papermill.execute_notebook(
-            source, None, kernel_name="python3", progress_bar=False, log_output=False, cwd="."
+            source, None, parameters, kernel_name="python3", progress_bar=False, log_output=False, cwd="."
         )
         strip(notebook)
         nbformat.write(notebook, target)
@@ -37,4 +39,4 @@ def strip(notebook) -> None:  # noqa: ANN001
 
 
 if __name__ == "__main__":
-    cli.run(main, cli.parser(__doc__, "notebook"))
+    cli.run(main, cli.parser(__doc__, "notebook", "dataset", needs_dataset=False))

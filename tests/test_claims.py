@@ -8,6 +8,7 @@ from scipy import stats
 from robacc import claims, claims_exact
 from robacc.ledger import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, difference, mean_over_seeds
 
+MNIST = {"dataset": "mnist", "confidence": 0.95}
 BALLS = [("standard", 0.0), ("l2", 0.5), ("l2", 1.5), ("linf", 0.1), ("linf", 0.3)]
 
 
@@ -36,7 +37,7 @@ def sizes(small, full):
 
 @pytest.mark.parametrize(("gain", "verdict"), [(0.05, REPRODUCED), (0.0, NOT_REPRODUCED), (-0.05, NOT_REPRODUCED)])
 def test_c1_needs_a_gain_on_the_smallest_set(gain, verdict):
-    claim = claims.small_sets(sizes(gain, -0.02), confidence=0.95)
+    claim = claims.small_sets(sizes(gain, -0.02), **MNIST)
     assert claim.verdict == verdict
     assert [measure.value for measure in claim.measures[:2]] == pytest.approx([gain, gain], abs=0.001)
     assert all("100 images" in measure.name for measure in claim.measures[:2])
@@ -45,20 +46,20 @@ def test_c1_needs_a_gain_on_the_smallest_set(gain, verdict):
 def test_c1_may_show_at_the_second_size_but_needs_both_norms():
     table = sizes(0.0, -0.02)
     table.loc[(table.eps_train > 0) & (table.n_train == 1000), "accuracy"] += 0.05
-    assert claims.small_sets(table, confidence=0.95).verdict == REPRODUCED
+    assert claims.small_sets(table, **MNIST).verdict == REPRODUCED
     table.loc[table.norm_train == "linf", "accuracy"] -= 0.1
-    assert claims.small_sets(table, confidence=0.95).verdict == NOT_REPRODUCED
+    assert claims.small_sets(table, **MNIST).verdict == NOT_REPRODUCED
 
 
 @pytest.mark.parametrize(("loss", "verdict"), [(-0.02, REPRODUCED), (0.0, NOT_REPRODUCED), (0.02, NOT_REPRODUCED)])
 def test_c2_needs_a_loss_on_the_full_set(loss, verdict):
-    assert claims.full_set(sizes(0.05, loss), confidence=0.95).verdict == verdict
+    assert claims.full_set(sizes(0.05, loss), **MNIST).verdict == verdict
 
 
 def test_c2_is_decided_by_both_norms():
     table = sizes(0.05, -0.02)
     table.loc[(table.norm_train == "linf") & (table.n_train == 60000), "accuracy"] += 0.05
-    assert claims.full_set(table, confidence=0.95).verdict == NOT_REPRODUCED
+    assert claims.full_set(table, **MNIST).verdict == NOT_REPRODUCED
 
 
 @pytest.mark.parametrize("gaps", [(0.1, -0.1), (0.3, -0.1), (0.02, -0.3)])
@@ -112,12 +113,12 @@ def test_c3_fails_when_one_step_rises():
 )
 def test_c4_needs_both_sides_of_the_trade(half, verdict):
     table = accuracy(lambda _, eps: 0.99 - 0.05 * eps, half)
-    assert claims.half_and_half(table, confidence=0.95).verdict == verdict
+    assert claims.half_and_half(table, **MNIST).verdict == verdict
 
 
 def test_c4_is_not_tested_without_mixed_models():
     table = accuracy(lambda _, eps: 0.99 - 0.05 * eps)
-    assert claims.half_and_half(table[table.natural_fraction == 0], confidence=0.95).verdict == NOT_TESTED
+    assert claims.half_and_half(table[table.natural_fraction == 0], **MNIST).verdict == NOT_TESTED
 
 
 def numbers(quantity, value, norm="", position=0.0):
@@ -129,7 +130,7 @@ def numbers(quantity, value, norm="", position=0.0):
 def test_c11_needs_all_three_numbers(worse):
     kinds = ("edge_alignment", "object_share", "low_frequency_share")
     table = pd.concat([numbers(kind, lambda _, eps, k=kind: 0.3 + 0.2 * (eps > 0) * (k != worse)) for kind in kinds])
-    assert claims.gradients_align(table, confidence=0.95).verdict == (NOT_REPRODUCED if worse else REPRODUCED)
+    assert claims.gradients_align(table, **MNIST).verdict == (NOT_REPRODUCED if worse else REPRODUCED)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_c12_needs_more_than_half_and_more_than_the_standard_model(robust, stand
             for judge in ("robust", "standard")
         ]
     )
-    assert claims.looks_like_another_class(table, confidence=0.95).verdict == verdict
+    assert claims.looks_like_another_class(table, **MNIST).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_c12_needs_more_than_half_and_more_than_the_standard_model(robust, stand
 )
 def test_c13_needs_a_smooth_rise_above_one_half(curve, verdict):
     table = pd.concat([numbers("path_robust", lambda *_, v=value: v, "l2", i / 3) for i, value in enumerate(curve)])
-    assert claims.smooth_interpolation(table, confidence=0.95).verdict == verdict
+    assert claims.smooth_interpolation(table, **MNIST).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -250,10 +251,10 @@ def test_one_seed_decides_nothing():
 
 def test_one_seed_or_no_robust_model_is_not_tested():
     table = sizes(0.05, -0.02)
-    assert claims.small_sets(table[table.seed == 0], confidence=0.95).verdict == NOT_TESTED
+    assert claims.small_sets(table[table.seed == 0], **MNIST).verdict == NOT_TESTED
     standard = table[table.norm_train == "standard"]
-    assert claims.small_sets(standard, confidence=0.95).verdict == NOT_TESTED
-    assert claims.full_set(standard, confidence=0.95).verdict == NOT_TESTED
+    assert claims.small_sets(standard, **MNIST).verdict == NOT_TESTED
+    assert claims.full_set(standard, **MNIST).verdict == NOT_TESTED
 
 
 def test_differences_are_paired_by_seed():
@@ -266,5 +267,23 @@ def test_differences_are_paired_by_seed():
 
 
 def test_the_deciding_eps_is_the_papers_or_the_nearest():
-    assert claims.paper_eps(rows(lambda *_: 0.5), "l2") == 1.5
-    assert claims.paper_eps(pd.DataFrame({"norm_train": "linf", "eps_train": [0.1, 0.25]}), "linf") == 0.25
+    assert claims.paper_eps(rows(lambda *_: 0.5), "l2", "mnist") == 1.5
+    assert claims.paper_eps(pd.DataFrame({"norm_train": "linf", "eps_train": [0.1, 0.25]}), "linf", "mnist") == 0.25
+    grid = pd.DataFrame({"norm_train": "linf", "eps_train": [0.0039, 0.0078, 0.0157, 0.0314]})
+    assert claims.paper_eps(grid, "linf", "cifar10") == 0.0157
+    assert claims.paper_eps(grid, "linf", "restricted_imagenet_64") == 0.0039
+
+
+def test_colour_images_have_no_object_share_to_decide_c11():
+    kinds = {"edge_alignment": 0.2, "object_share": -0.2, "low_frequency_share": 0.2}
+    table = pd.concat([numbers(kind, lambda _, eps, g=gain: 0.3 + g * (eps > 0)) for kind, gain in kinds.items()])
+    assert claims.gradients_align(table, **MNIST).verdict == NOT_REPRODUCED
+    claim = claims.gradients_align(table, dataset="cifar10", confidence=0.95)
+    assert claim.verdict == REPRODUCED
+    assert not any("object" in text for text in (claim.rule, *(measure.name for measure in claim.measures)))
+
+
+def test_c1_says_where_its_rule_comes_from():
+    table = sizes(0.05, -0.02)
+    assert "three seeds" in claims.small_sets(table, **MNIST).remark
+    assert "most clearly of MNIST" in claims.small_sets(table, dataset="cifar10", confidence=0.95).remark

@@ -42,6 +42,47 @@ def test_a_constant_gradient_is_finite_and_white(value):
     assert picture == pytest.approx(np.full((4, 4, 3), mpl.colormaps["RdBu"](0.5)[:3]))
 
 
+@pytest.mark.parametrize("value", [0.0, 0.7])
+def test_a_constant_colour_gradient_is_mid_grey(value):
+    # trap 34
+    picture = plotting.gradient_rgb(np.full((3, 4, 4), value, dtype=np.float32))
+    assert picture == pytest.approx(np.full((4, 4, 3), 0.5))
+
+
+def test_each_colour_gradient_is_clipped_at_its_own_three_deviations_and_zero_is_mid_grey():
+    # trap 34
+    gradient = np.random.default_rng(0).normal(size=(3, 32, 32))
+    gradient[:, 0, 0] = 0.0
+    picture = plotting.gradient_rgb(gradient)
+    assert picture == pytest.approx(plotting.gradient_rgb(1e-9 * gradient))
+    assert picture[0, 0] == pytest.approx([0.5] * 3)
+    inside = np.abs(gradient) < 3 * gradient.std()
+    expected = 0.5 + gradient / (6 * gradient.std())
+    assert np.moveaxis(picture, -1, 0)[inside] == pytest.approx(expected[inside])
+    gradient[1, 5, 5] = -50.0
+    assert plotting.gradient_rgb(gradient)[5, 5, 1] == 0.0
+
+
+def test_grey_and_colour_images_are_shown_as_they_are():
+    colour = np.random.default_rng(0).random((3, 4, 5))
+    assert plotting.picture(colour)[1, 2].tolist() == colour[:, 1, 2].tolist()
+    assert plotting.picture(colour[:1]).shape == (4, 5)
+    assert plotting.gradient_picture(colour - 0.5).tolist() == plotting.gradient_rgb(colour - 0.5).tolist()
+    assert plotting.gradient_picture(colour[:1] - 0.5).tolist() == plotting.signed_rgb(colour[0] - 0.5).tolist()
+
+
+def test_eps_of_cifar_is_told_in_steps_of_its_pixels():
+    assert [plotting.eps_text(eps, "cifar10") for eps in (0.0157, 0.3137, 1.2549, 0.0001, 0.0171)] == [
+        "4/255",
+        "80/255",
+        "320/255",
+        "0.0001",
+        "0.0171",
+    ]
+    assert plotting.eps_text(0.0157, "restricted_imagenet_64") == "0.0157"
+    assert "4/255" in plotting.threat_label("linf", 0.0157, "cifar10")
+
+
 def test_the_same_figure_is_the_same_bytes(tmp_path):
     # trap 38
     for folder in ("one", "two"):

@@ -109,6 +109,36 @@ def test_edge_alignment_is_one_on_the_edges_and_zero_off_them(pixels):
     assert saliency.edge_alignment(torch.zeros_like(x), x).isfinite().all()  # trap 12
 
 
+def test_a_colour_image_counts_as_its_grey_one_and_a_gradient_by_its_length(pixels):
+    grey = pixels(3)
+    tint = torch.tensor([0.5, 1.0, 1.5]).reshape(1, 3, 1, 1)
+    torch.testing.assert_close(saliency.edge_strength(0.6 * grey * tint), saliency.edge_strength(0.6 * grey))
+    gradient = torch.randn(3, 3, 6, 6, generator=generator(0))
+    length = (gradient[:, :1] ** 2 + gradient[:, 1:2] ** 2 + gradient[:, 2:] ** 2).sqrt()
+    torch.testing.assert_close(
+        saliency.edge_alignment(gradient, grey.expand(-1, 3, -1, -1)), saliency.edge_alignment(length, grey)
+    )
+
+
+def test_grey_images_give_the_same_bits_as_before_there_were_colours(pixels):
+    gradient = torch.randn(3, 1, 6, 6, generator=generator(0)) * torch.tensor([1.0, 1e-12, 1e-30]).reshape(3, 1, 1, 1)
+    x = pixels(3)
+    before = torch.nn.functional.cosine_similarity(
+        gradient.abs().flatten(1), saliency.edge_strength(x).flatten(1), dim=1
+    )
+    assert torch.equal(saliency.edge_alignment(gradient, x), before)
+    assert torch.equal(x.mean(1, keepdim=True), x)  # what edge_strength takes of them
+
+
+def test_only_grey_images_have_an_object(linear, pixels):
+    y = torch.arange(4) % 2
+    grey = saliency.gradient_numbers(linear(2), pixels(4), y)
+    assert set(grey) == {"edge_alignment", "object_share", "low_frequency_share"}
+    assert set(saliency.gradient_numbers(linear(2, 108), pixels(4).expand(-1, 3, -1, -1), y)) == set(grey) - {
+        "object_share"
+    }
+
+
 def test_object_share_is_the_energy_where_the_image_is_not_black():
     x = torch.zeros(2, 1, 4, 4)
     x[:, :, :2] = 0.5
