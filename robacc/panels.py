@@ -7,6 +7,11 @@ import numpy as np
 
 NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "restricted_imagenet_64": "Restricted ImageNet (64 px)"}
 LETTERS = dict(zip(NAMES, "abc", strict=True))
+PAPER_RECIPES = {
+    "mnist": "mnist-paper",
+    "cifar10": "cifar10-paper",
+    "restricted_imagenet_64": "restricted-imagenet-paper",
+}
 # By label; the tests hold them equal to those of the modules that make the data.
 CLASSES = {
     "mnist": tuple("0123456789"),

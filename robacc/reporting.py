@@ -2,29 +2,88 @@
 
 import base64
 import hashlib
+import io
+import json
+import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import jinja2
+import numpy as np
 import pandas as pd
 from latex2mathml.converter import convert
 from markupsafe import Markup
+from PIL import Image
+from safetensors import safe_open
 
+from robacc import panels
 from robacc.claims import PAPER_EPS
+from robacc.files import must_exist
 from robacc.ledger import UNKNOWN
 from robacc.provenance import code_hash, device_kind, library_versions
 
 __all__ = ["PAPER_EPS", "device_kind", "library_versions"]
 
-PICTURE_RULE = (
-    "Of each class the first test image that every model classifies correctly; the same images for every model; seed 0."
-)
-MIME = {"svg": "image/svg+xml", "png": "image/png"}
+# What the data's metadata calls its source, in words; nothing where there is only one.
+SOURCES = {
+    "": "the published files",
+    "official archive": "the published archive",
+    "user's PNG tree": "a copy of the user's, PNG images, not lossy",
+    "user's JPEG tree": "a copy of the user's in which images are JPEG, so it is lossy",
+    "user's ImageNet": "the user's copy of ImageNet (JPEG, as it is published)",
+}
+# What differs from the paper in the data themselves, as rows of `differences`.
+OTHER_DATA = {"restricted_imagenet_64": [("image size", "64 px", "224 px")]}
+MIME = {"svg": "image/svg+xml", "png": "image/png", "webp": "image/webp"}
 
 
 def embed(name: str, kind: str, folder: Path = Path("reports/figures")) -> str:
-    """Return a figure as a data URI, so that the page needs no other file."""
-    content = (folder / f"{name}.{kind}").read_bytes()
+    """Return a figure as a data URI, so that the page needs no other file.
+
+    "webp" is the PNG made smaller with losses, for grids of colour pictures.
+    """
+    content = (folder / f"{name}.{'png' if kind == 'webp' else kind}").read_bytes()
+    if kind == "webp":
+        smaller = io.BytesIO()
+        Image.open(io.BytesIO(content)).convert("RGB").save(smaller, "WEBP", quality=75, method=6)
+        content = smaller.getvalue()
     return f"data:{MIME[kind]};base64,{base64.b64encode(content).decode()}"
+
+
+def page(templates: Path, **content: object) -> str:
+    """Return the page that report.html.j2 in `templates` makes of `content`; a name that is missing is an error."""
+    loader = jinja2.FileSystemLoader(templates)
+    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=True)
+    return environment.get_template("report.html.j2").render(reporting=sys.modules[__name__], panels=panels, **content)
+
+
+def picture_rule(files: Iterable[Path], dataset: str) -> str:
+    """Return the rule by which the figures chose their images, from the pictures.npz of every model."""
+
+    def labels() -> Iterator[dict[str, np.ndarray]]:
+        for file in files:
+            with np.load(must_exist(file), allow_pickle=False) as arrays:
+                yield {name: arrays[name] for name in ("y", "predicted")}
+
+    return panels.choose(labels(), panels.CLASSES[dataset]).rule
+
+
+def data_text(folder: Path) -> str:
+    """Return where the data in `folder` are from and which classes they lack, in words; only headers are read."""
+    about = {}
+    for split in ("train", "test"):
+        with safe_open(must_exist(folder / f"{split}.safetensors"), "numpy") as file:
+            about[split] = json.loads(file.metadata()["json"])
+    sources = {SOURCES.get(part.get("source", ""), part.get("source", "")) for part in about.values()}
+    absent = [f"{split} {', '.join(part['missing'])}" for split, part in about.items() if part.get("missing")]
+    lacks = f"; classes that it lacks: {'; '.join(absent)}" if absent else ""
+    return f"{' and '.join(sorted(sources))}{lacks}"
+
+
+def counted(n: int, unit: str) -> str:
+    """Return a number with its unit in the singular or plural."""
+    return f"{n} {unit}" if n == 1 else f"{n} {unit}s"
 
 
 def math(formula: str) -> Markup:
@@ -70,13 +129,25 @@ def count_verdicts(claims: list[dict]) -> str:
     return f"Of {len(claims)} claims decided here, " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
 
 
-def summary(claims: list[dict]) -> str:
-    """Return the ledger as a Markdown table, for readers without the report."""
+def by_number(claims: list[dict]) -> list[dict]:
+    """Return claims in the order C1, C2, ..., C13."""
+    return sorted(claims, key=lambda claim: int(claim["id"][1:]))
+
+
+def _summary_table(claims: list[dict]) -> list[str]:
     lines = [count_verdicts(claims) + ".", "", "| claim | the paper says | verdict | measured |", "|---|---|---|---|"]
     for claim in claims:
         cells = [claim["id"], claim["statement"], claim["verdict"], "<br>".join(measured(claim))]
         escaped = [cell.replace("|", "\\|") for cell in cells]
         lines.append(f"| {' | '.join(escaped)} |")
+    return lines
+
+
+def summary(claims: list[dict], further: dict[str, list[dict]]) -> str:
+    """Return the ledger as a Markdown table, for readers without the report; one more for each further data set."""
+    lines = _summary_table(claims)
+    for name, of_name in further.items():
+        lines += ["", f"## {name}", "", *_summary_table(of_name)]
     return "\n".join(lines) + "\n"
 
 
@@ -162,6 +233,21 @@ def masking_text(checks: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
+def facts(tables: dict[str, pd.DataFrame]) -> dict:
+    """Return what the page says of one data set's result tables, beside the tables themselves."""
+    accuracy, checks = tables["accuracy"], tables["checks"]
+    clean = accuracy.norm_test == "none"
+    return {
+        "tables": tables,
+        "n_test": f"{accuracy[clean].n.max():,}",
+        "n_robust": f"{accuracy[~clean].n.max():,}",
+        "seeds": counted(accuracy.seed.nunique(), "seed"),
+        "largest_excess": f"{checks.largest_excess.max():.1e}",
+        "masking": masking_text(checks),
+        "sizes_text": seeds_by_size(tables["sizes"]),
+    }
+
+
 def beyond_pgd(opinions: pd.DataFrame) -> pd.Series:
     """Return for each model and ball the share of images that AutoAttack fools and PGD does not."""
     keys = ["model", "natural_fraction", "seed", "norm_test", "eps_test"]
@@ -244,11 +330,16 @@ def file_hash(*files: Path) -> str:
     return digest.hexdigest()
 
 
-def hashes(data: Path, parameters: Path) -> dict[str, str]:
-    """Return the hashes of data, code and parameters that the report names."""
+def hashes(folders: dict[str, Path], parameters: Path) -> dict[str, str]:
+    """Return the hashes of data (name of the data set -> folder), code and parameters that the report names."""
+    splits = {"training": "train", "test": "test"}
+    data = {
+        f"{name}, {kind} data, SHA-256": file_hash(folder / f"{split}.safetensors")
+        for name, folder in folders.items()
+        for kind, split in splits.items()
+    }
     return {
-        "Training data, SHA-256": file_hash(data / "train.safetensors"),
-        "Test data, SHA-256": file_hash(data / "test.safetensors"),
+        **data,
         "Code of training": code_hash("stages.train", "stages.size_sweep"),
         "Code of evaluation": code_hash("stages.evaluate"),
         "Code of pictures": code_hash("stages.visualize"),

@@ -4,33 +4,42 @@ import argparse
 import json
 from pathlib import Path
 
-from robacc.params import Params
+from robacc.params import DatasetName, Params
 from stages import cli
 
 
-def training(p: Params) -> dict:
-    """Return what the page says of the trained nets."""
+def ledger(name: str) -> list[dict]:
+    """Return the claims decided from results/<name>/."""
+    return json.loads((Path("results") / name / "ledger.json").read_text())["claims"]
+
+
+def training(p: Params, dataset: DatasetName) -> dict:
+    """Return what the page says of the nets trained on one data set."""
     import pandas as pd
 
     from robacc import reporting
+    from robacc.panels import LETTERS, NAMES, PAPER_RECIPES
 
-    folder = Path("results/mnist")
-    names = ("accuracy", "pictures", "sizes", "autoattack", "paired")
-    tables = {name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False) for name in names}
-    accuracy, checks = tables["accuracy"], pd.read_csv(folder / "checks.csv")
+    folder, paper = Path("results") / dataset, PAPER_RECIPES[dataset]
+    names = ("accuracy", "pictures", "sizes", "autoattack", "paired", "checks", "models")
+    tables = {name: pd.read_csv(folder / f"{name}.csv", keep_default_na=name == "checks") for name in names}
+    pictures = [Path("results/visualize") / model / "pictures.npz" for model in tables["models"].model]
+    changed = reporting.differences(p.recipe(dataset).model_dump(), p.recipes[paper].model_dump())
     return {
-        "dataset": p.datasets["mnist"],
-        "evaluate": p.evaluate["mnist"],
-        "autoattack": p.autoattack["mnist"],
-        "grid": p.grid["mnist"],
-        "visualize": p.visualize["mnist"],
-        "deviations": reporting.differences(p.recipe("mnist").model_dump(), p.recipes["mnist-paper"].model_dump()),
-        "n_test": f"{accuracy[accuracy.norm_test == 'none'].n.max():,}",
-        "n_robust": f"{accuracy[accuracy.norm_test != 'none'].n.max():,}",
-        "largest_excess": f"{checks.largest_excess.max():.1e}",
-        "masking": reporting.masking_text(checks),
-        "sizes_text": reporting.seeds_by_size(tables["sizes"]),
-        "tables": tables,
+        "key": dataset,
+        "name": NAMES[dataset],
+        "letter": LETTERS[dataset],
+        "settings": p.datasets[dataset],
+        "grid": p.grid[dataset],
+        "evaluate": p.evaluate[dataset],
+        "autoattack": p.autoattack[dataset],
+        "visualize": p.visualize[dataset],
+        "paper_recipe": paper,
+        "deviations": reporting.OTHER_DATA.get(dataset, []) + changed,
+        "claims": ledger(dataset),
+        "data": reporting.data_text(Path("data") / dataset),
+        "rule": reporting.picture_rule(pictures, dataset),
+        **reporting.facts(tables),
     }
 
 
@@ -42,32 +51,29 @@ def exact(p: Params) -> dict:
 
     linear, theory = Path("results/linear"), Path("results/theory")
     accuracy = pd.read_csv(linear / "accuracy.csv")
+    optimum = pd.read_csv(theory / "optimum.csv", keep_default_na=False)
     return {
         "linear": p.linear,
         "theory": p.theory,
         "n_linear": f"{accuracy[accuracy.split == 'test'].n.max():,}",
         "linear_table": reporting.linear_table(accuracy, pd.read_csv(linear / "models.csv")),
-        "optimum_table": reporting.optimum_table(pd.read_csv(theory / "optimum.csv", keep_default_na=False)),
+        "optimum_table": reporting.optimum_table(optimum),
         "transfer_table": reporting.transfer_table(pd.read_csv(theory / "transfer.csv")),
     }
 
 
 def main(_: argparse.Namespace) -> None:
     """Write reports/index.html and results/summary.md from results/, reports/figures/ and params.yaml."""
-    import jinja2
-
     from robacc import params, reporting
     from robacc.files import whole
 
     p = params.load()
-    claims = json.loads(Path("results/ledger.json").read_text())["claims"]
-    loader = jinja2.FileSystemLoader("stages")
-    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=True)
-    hashes = reporting.hashes(Path("data/mnist"), Path("params.yaml"))
-    page = environment.get_template("report.html.j2").render(
-        claims=claims, hashes=hashes, reporting=reporting, **training(p), **exact(p)
-    )
-    for path, text in {"reports/index.html": page, "results/summary.md": reporting.summary(claims)}.items():
+    runs = {dataset: training(p, dataset) for dataset in p.datasets_run()}
+    further = {run["name"]: run["claims"] for dataset, run in runs.items() if dataset != "mnist"}
+    claims = reporting.by_number(ledger("exact") + (runs["mnist"]["claims"] if "mnist" in runs else []))
+    hashes = reporting.hashes({run["name"]: Path("data") / key for key, run in runs.items()}, Path("params.yaml"))
+    page = reporting.page(Path("stages"), claims=claims, hashes=hashes, runs=runs, **exact(p))
+    for path, text in {"reports/index.html": page, "results/summary.md": reporting.summary(claims, further)}.items():
         with whole(Path(path)) as partial:
             partial.write_text(text)
 

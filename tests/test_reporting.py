@@ -1,6 +1,14 @@
 """The words and tables of the report."""
 
+import base64
+import io
+import json
+
+import numpy as np
 import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
 
 from robacc import reporting
 
@@ -24,9 +32,78 @@ def test_the_sample_is_said_once_where_all_measures_share_it():
 
 
 def test_the_summary_is_a_table_of_four_columns():
-    row = reporting.summary([CLAIM]).splitlines()[-1]
+    row = reporting.summary([CLAIM], {}).splitlines()[-1]
     assert row.replace("\\|", "").count("|") == 5
     assert "a \\|b\\|" in row
+
+
+def test_the_summary_has_a_section_for_each_further_data_set():
+    other = {**CLAIM, "verdict": "not reproduced"}
+    first, second = reporting.summary([CLAIM], {"CIFAR-10": [other]}).split("\n## CIFAR-10\n")
+    assert "1 reproduced" in first
+    assert "1 not reproduced" in second
+
+
+def test_claims_are_ordered_by_number():
+    ids = [claim["id"] for claim in reporting.by_number([{"id": "C10"}, {"id": "C2"}, {"id": "C1"}])]
+    assert ids == ["C1", "C2", "C10"]
+
+
+@pytest.mark.parametrize(
+    ("about", "words", "not_words"),
+    [
+        ({}, "the published files", "lack"),
+        ({"source": "official archive"}, "the published archive", "lossy"),
+        ({"source": "user's PNG tree"}, "not lossy", "lack"),
+        ({"source": "user's JPEG tree"}, "so it is lossy", "lack"),
+        ({"source": "user's ImageNet", "missing": ["n01", "n02"]}, "lacks: train n01, n02; test n01, n02", "lossy"),
+        ({"source": "a new kind"}, "a new kind", "lack"),
+    ],
+)
+def test_the_source_of_the_data_is_told_from_the_headers(tmp_path, about, words, not_words):
+    for split in ("train", "test"):
+        header = {"json": json.dumps({"sha256": "0", **about})}
+        save_file({"x": np.zeros(1)}, tmp_path / f"{split}.safetensors", metadata=header)
+    text = reporting.data_text(tmp_path)
+    assert words in text
+    assert not_words not in text
+
+
+def test_every_source_that_the_data_can_have_has_its_words():
+    from robacc import cifar10, restricted_imagenet
+
+    assert {cifar10.OFFICIAL, restricted_imagenet.SOURCE} <= reporting.SOURCES.keys()
+
+
+def test_the_rule_of_the_pictures_is_that_of_the_files(tmp_path):
+    files = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    for file, predicted in zip(files, ([0, 1, 1], [0, 0, 2]), strict=True):
+        np.savez(file, y=np.array([0, 1, 2]), predicted=np.array(predicted), x=np.zeros(3))
+    assert reporting.picture_rule(files, "cifar10").endswith("is such: automobile, bird.")
+    with pytest.raises(FileNotFoundError, match="dvc repro"):
+        reporting.picture_rule([tmp_path / "c.npz"], "cifar10")
+
+
+def test_colour_pictures_are_embedded_smaller_and_the_same_in_every_run(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "grid.png")
+    first, again = (reporting.embed("grid", "webp", tmp_path) for _ in range(2))
+    assert first == again
+    assert len(first) < len(reporting.embed("grid", "png", tmp_path)) / 2
+    shown = Image.open(io.BytesIO(base64.b64decode(first.split(",")[1])))
+    assert (shown.format, shown.size) == ("WEBP", (64, 64))
+
+
+def test_numbers_have_their_units():
+    assert [reporting.counted(n, "seed") for n in (1, 3)] == ["1 seed", "3 seeds"]
+
+
+def test_the_hashes_name_every_data_set(tmp_path):
+    for name in ("train.safetensors", "test.safetensors"):
+        (tmp_path / name).write_text(name)
+    named = reporting.hashes({"MNIST": tmp_path, "CIFAR-10": tmp_path}, tmp_path / "train.safetensors")
+    assert named["MNIST, test data, SHA-256"] == reporting.file_hash(tmp_path / "test.safetensors")
+    assert "CIFAR-10, training data, SHA-256" in named
 
 
 def test_only_settings_that_differ_are_deviations():

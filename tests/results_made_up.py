@@ -1,0 +1,139 @@
+"""Result tables, pictures and data of a run that never was, as small as the figures and the report can read."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import save_file
+
+GRID = {
+    "mnist": {"l2": [0.5, 1.5, 2.5], "linf": [0.1, 0.2, 0.3]},
+    "cifar10": {"l2": [0.0784, 0.3137, 1.2549], "linf": [0.0039, 0.0078, 0.0157, 0.0314]},
+    "restricted_imagenet_64": {"l2": [0.25, 0.5, 1.0], "linf": [0.0025, 0.005, 0.01]},
+}
+SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "restricted_imagenet_64": (3, 64, 64)}
+N_CLASSES = {"mnist": 10, "cifar10": 10, "restricted_imagenet_64": 9}
+N_TEST = 1000
+
+
+def trained(dataset: str) -> list[dict]:
+    """Return the balls of a data set, as in its models.csv."""
+    balls = [("standard", 0.0), *((norm, eps) for norm, grid in GRID[dataset].items() for eps in grid)]
+    names = [f"{dataset}-{norm}" + (f"-{eps}" if eps else "") for norm, eps in balls]
+    return [{"model": name, "norm": norm, "eps": eps} for name, (norm, eps) in zip(names, balls, strict=True)]
+
+
+def jobs(dataset: str, n_seeds: int) -> list[dict]:
+    """Return a row of labels for each seed of each ball."""
+    labels = [{"model": m["model"], "norm_train": m["norm"], "eps_train": m["eps"]} for m in trained(dataset)]
+    return [{**label, "seed": seed} for label, seed in product(labels, range(n_seeds))]
+
+
+def share(accuracy: float, n: int = N_TEST) -> dict:
+    """Return the columns of an accuracy."""
+    accuracy = min(max(accuracy, 0.0), 1.0)
+    low, high = max(accuracy - 0.02, 0.0), min(accuracy + 0.02, 1.0)
+    return {"n": n, "n_correct": round(n * accuracy), "accuracy": accuracy, "low": low, "high": high}
+
+
+def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
+    """Return the tables of results/<dataset>/."""
+    rng = np.random.default_rng(0)
+    every = jobs(dataset, n_seeds)
+    largest = {norm: max(grid) for norm, grid in GRID[dataset].items()} | {"standard": 1.0}
+    accuracy, sizes, pictures, opinions, checks, pairs = [], [], [], [], [], []
+    for job in every:
+        strength = job["eps_train"] / largest[job["norm_train"]]
+        clean = 0.9 - 0.1 * strength + 0.01 * rng.random()
+        for n_train in (300, 1000, 10000, 50000):
+            at_size = clean - 0.4 + 0.08 * np.log10(n_train) + 0.05 * strength * (n_train < 2000)
+            sizes.append({**job, "n_train": n_train, "steps": 100, "epochs": 1.0, **share(at_size)})
+        mixed = [0.0, 0.5] if strength == 1 and job["eps_train"] else [0.0]
+        for fraction in mixed:
+            row = {**job, "natural_fraction": fraction}
+            accuracy.append({**row, "norm_test": "none", "eps_test": 0.0, **share(clean + 0.05 * fraction)})
+            for norm, eps in ((norm, eps) for norm, grid in GRID[dataset].items() for eps in grid):
+                fallen = clean - (0.8 - 0.5 * strength + 0.1 * fraction) * eps / largest[norm]
+                accuracy.append({**row, "norm_test": norm, "eps_test": eps, **share(fallen, 500)})
+            if job["eps_train"]:
+                own = {"norm_test": job["norm_train"], "eps_test": job["eps_train"]}
+                for attack in ("pgd", "autoattack", "worst"):
+                    extra = {"attack": attack, "attacks": "apgd-ce apgd-t", **share(0.5, 64)}
+                    opinions.append({**row, **own, **extra})
+                base = {"base": f"{dataset}-standard", "kind": "std_acc", "n": N_TEST, "only_ours": 3, "only_base": 5}
+                pairs.append(
+                    {"model": job["model"], "natural_fraction": fraction, "seed": job["seed"], **base}
+                    | {"difference": -0.002, "low": -0.01, "high": 0.006, "p_value": 0.7}
+                )
+            masking = ("zero_gradients", "rob_acc", "more_steps", "more_restarts", "scaled", "huge_eps")
+            numbers = {f"masking_{name}": 0.1 for name in masking}
+            checks.append({**row, "norm": "l2", "n": 64, "largest_excess": 1e-7, **numbers})
+        grey = ["object_share"] if dataset == "mnist" else []
+        kinds = [("", name) for name in ("edge_alignment", *grey, "low_frequency_share")]
+        kinds += product(("l2", "linf"), ("changed", "judged_robust", "judged_standard"))
+        points = [(*kind, 0.0, 0.3 + 0.5 * strength + 0.01 * rng.random()) for kind in kinds]
+        path = [(point / 8, point / 8 * (0.2 + 0.7 * strength)) for point in range(9)]
+        points += [("l2", f"path_{judge}", *point) for judge in ("robust", "standard") for point in path]
+        for point in points:
+            row = dict(zip(("norm", "quantity", "position", "mean"), point, strict=True))
+            pictures.append({**job, **row, "standard_error": 0.01, "n": 64})
+    named = {"accuracy": accuracy, "sizes": sizes, "pictures": pictures, "autoattack": opinions, "checks": checks}
+    return {name: pd.DataFrame(rows) for name, rows in {**named, "paired": pairs}.items()}
+
+
+def arrays(dataset: str, index: int, *, right: float) -> dict[str, np.ndarray]:
+    """Return the pictures of the model `index`, which is right on about a share `right` of the images."""
+    same, rng = np.random.default_rng(1), np.random.default_rng(2 + index)
+    n_classes, shape, n = N_CLASSES[dataset], SHAPES[dataset], 3 * N_CLASSES[dataset]
+    y = np.repeat(np.arange(n_classes), 3)
+    waves = np.indices(shape).sum(0) / shape[1] * (1 + same.random((n, 1, 1, 1)) * 6)
+    x = (0.5 + 0.5 * np.sin(waves + same.random((n, shape[0], 1, 1)) * 6)).astype(np.float32)
+    x_adv = (x + 0.3 * rng.standard_normal(x.shape)).clip(0, 1).astype(np.float32)
+    shares = np.linspace(0, 1, 9, dtype=np.float32).reshape(1, 9, 1, 1, 1)
+    predicted = np.where(rng.random(n) < right, y, (y + 1) % n_classes)
+    moved = {}
+    for norm in ("l2", "linf"):
+        moved |= {f"x_adv_{norm}": x_adv, f"predicted_{norm}": (y + 1) % n_classes}
+    path = x[:, None] * (1 - shares) + x_adv[:, None] * shares
+    gradient = rng.standard_normal(x.shape).astype(np.float32) * 1e-3
+    return {"x": x, "y": y, "predicted": predicted, "gradient": gradient, "path_l2": path, **moved}
+
+
+def write(root: Path, dataset: str, *, n_seeds: int = 3, right: float = 1.0, about: str = '{"sha256": "0"}') -> None:
+    """Write everything of a data set under `root`: results/, and data/ with the metadata `about`."""
+    folder = root / "results" / dataset
+    folder.mkdir(parents=True)
+    pd.DataFrame(trained(dataset)).to_csv(folder / "models.csv", index=False)
+    for name, table in tables(dataset, n_seeds).items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    for index, model in enumerate(trained(dataset)):
+        file = root / "results/visualize" / model["model"] / "pictures.npz"
+        file.parent.mkdir(parents=True)
+        np.savez_compressed(file, **arrays(dataset, index, right=right))
+    for split in ("train", "test"):
+        file = root / "data" / dataset / f"{split}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"x": np.zeros(1, np.uint8)}, file, metadata={"json": about})
+
+
+def write_exact(root: Path) -> None:
+    """Write what the report reads of the linear model and the theory, and their one claim."""
+    linear = {"optimizer": "sgd", "l2": 0.0, "eps_train": 0.0}
+    named = {
+        "linear/accuracy": {**linear, "eps_test": 0.0, "split": "test", "attack": "none", "accuracy": 0.9, "n": 100},
+        "linear/models": {**linear, "l1_norm": 2.0, "gradient_norm": 1e-7, "iterations": 9},
+        "theory/optimum": {"violated": "", "p": 0.9, "d": 100, "strength": 4.0, "eps_train": 0.0, "eta": 0.4}
+        | {"std_acc": 0.99, "rob_acc": 0.01},
+        "theory/transfer": {"source": "distribution", "strength": 4.0, "victim": "SVM", "eps_train": 0.0, "p": 0.9}
+        | {"adv_acc": 0.01},
+    }
+    for name, row in named.items():
+        file = root / f"results/{name}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame([row]).to_csv(file, index=False)
+    claim = {"id": "C6", "statement": "tight", "rule": "equal", "figure": "theory", "verdict": "reproduced"}
+    file = root / "results/exact/ledger.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"claims": [{**claim, "measures": [], "remark": ""}]}))
