@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from robacc.models import modules_of
 from robacc.provenance import import_closure
 
 ROOT = Path(__file__).parent.parent
@@ -225,11 +226,21 @@ def test_the_expansion_is_that_of_the_grid():
     assert not any("${" in json.dumps(stage) for stage in STAGE_OF.values())
 
 
+def net_files(stage: dict) -> set[Path]:
+    """Return the files of the net that the stage's data set uses, which `models` imports by name."""
+    if found := re.search(r"--dataset (\S+)", stage["cmd"]):
+        recipe = PARAMS["recipes"][PARAMS["datasets"][found[1]]["recipe"]]
+        return set(import_closure(*modules_of(recipe["arch"])))
+    return set()
+
+
 @every_stage
 def test_a_stage_depends_on_exactly_the_code_it_imports(name):
     # trap 37
     stage = OURS[name]
     expected = set(import_closure(f"stages.{module_of(stage)}"))
+    if ROOT / "robacc" / "models.py" in expected:
+        expected |= net_files(stage)
     if notebook := notebook_of(stage):
         expected |= set(import_closure(*(f"robacc.{module}" for module in own_modules(notebook_code(notebook)))))
     deps = stage["deps"]
