@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import get_args
 
 from robacc import params
 
@@ -12,7 +13,10 @@ from robacc import params
 USER_ERRORS = (params.ParamsError, FileNotFoundError, OSError, ValueError, AssertionError, FloatingPointError)
 
 
-def parser(doc: str | None, *options: str, datasets: Iterable[str] = ("mnist",)) -> argparse.ArgumentParser:
+DATASETS: tuple[str, ...] = get_args(params.DatasetName)
+
+
+def parser(doc: str | None, *options: str, datasets: Iterable[str] = DATASETS) -> argparse.ArgumentParser:
     """Return a parser with the named ones of --dataset (one of `datasets`), --norm, --eps, --notebook."""
     arguments = argparse.ArgumentParser(description=doc)
     known = {
