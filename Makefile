@@ -7,14 +7,38 @@ export PYTHONHASHSEED := 0
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test smoke bench check report dag clean
+.PHONY: help repro cifar10 restricted_imagenet_64 share collect test smoke bench check report dag clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z0-9_]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_]+):[^#]*## /\1\t/' | expand -t 24
 
 repro: $(READY)  ## fetch the data, run every stage that is not up to date, say where the report is
 	@python -m stages.check
 	dvc repro
+	@echo "The report: $(CURDIR)/reports/index.html"
+
+cifar10 restricted_imagenet_64: $(READY)
+	@python -m stages.check
+	dvc exp run -S 'run.$@=[$@]'
+	@echo "The report: $(CURDIR)/reports/index.html"
+cifar10: ## the same with CIFAR-10 (set ROBACC_CIFAR10 to images of your own, or it is downloaded)
+restricted_imagenet_64: ## the same with Restricted ImageNet at 64 pixels (ROBACC_IMAGENET names your folder)
+
+PART ?= 1/1
+# The balls that this machine trains and attacks: of n machines, every n-th. A ball's stages stay together.
+SHARE = awk -v part=$(firstword $(subst /, ,$(PART))) -v of=$(lastword $(subst /, ,$(PART))) \
+  'match($$0, /^(train_robust|train|size_sweep|evaluate|autoattack)_/) { \
+     ball = substr($$0, RLENGTH + 1); if (!(ball in number)) number[ball] = n++; if (number[ball] % of == part - 1) print }'
+
+share: $(READY)  ## PART=2/3: compute the second third of the balls, push it to the DVC remote for `make collect`
+	@python -m stages.check
+	dvc repro --pull $$(dvc stage list --name-only | grep '^fetch')
+	set -e; for stage in $$(dvc stage list --name-only | $(SHARE)); do dvc repro --pull -s $$stage; done
+	dvc push --run-cache
+
+collect: $(READY)  ## take from the DVC remote what other machines computed, compute the rest, make the report
+	@python -m stages.check
+	dvc repro --pull
 	@echo "The report: $(CURDIR)/reports/index.html"
 
 test: $(READY)  ## run all tests, the whole graph on a small recipe among them

@@ -157,8 +157,8 @@ COLOUR = dict.fromkeys(("small_cnn_32", "small_cnn_64", "cifar_resnet", "resnet5
 MULTIPLY_ADDS = {
     "small_cnn": 609_384,
     "paper_cnn": 13_883_904,
-    "small_cnn_32": 3_541_504,
-    "small_cnn_64": 6_031_872,
+    "small_cnn_32": 984_320,
+    "small_cnn_64": 1_705_216,
     "cifar_resnet": 68_862_592,
     "resnet50": 4_087_154_688,  # with 9 classes
 }

@@ -31,7 +31,7 @@ def _distinct(values: list) -> list:
     return values
 
 
-DatasetName = Literal["mnist"]
+DatasetName = Literal["mnist", "cifar10", "restricted_imagenet_64"]
 AttackName = Literal["apgd-ce", "apgd-t", "fab-t", "square"]
 Eps = Annotated[float, BeforeValidator(_eps)]
 EpsGrid = Annotated[list[Eps], AfterValidator(_distinct)]
@@ -343,6 +343,7 @@ class Report(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
+    run: dict[DatasetName, list[DatasetName]]
     grid: dict[DatasetName, Grid]
     datasets: dict[DatasetName, Dataset]
     recipes: dict[str, RecipeParams]
@@ -356,7 +357,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Params":
-        for section in ("grid", "datasets", "evaluate", "autoattack", "visualize"):
+        for name, switch in self.run.items():
+            if switch not in ([], [name]):
+                raise ValueError(f"run.{name} to be [{name}] or [], got {switch}")
+        for section in ("run", "grid", "datasets", "evaluate", "autoattack", "visualize"):
             if getattr(self, section).keys() != set(get_args(DatasetName)):
                 raise ValueError(f"{section} to have the data sets {', '.join(get_args(DatasetName))}")
         for name, dataset in self.datasets.items():
@@ -371,6 +375,10 @@ class Params(Section):
                 if getattr(self.autoattack[name].standard_eps, norm) not in getattr(self.evaluate[name].eps, norm):
                     raise ValueError(f"autoattack.{name}.standard_eps.{norm} to stand in evaluate.{name}.eps.{norm}")
         return self
+
+    def datasets_run(self) -> list[DatasetName]:
+        """Return the data sets that are run, in the paper's order."""
+        return [name for name in get_args(DatasetName) if self.run[name]]
 
     def recipe(self, dataset: DatasetName) -> RecipeParams:
         """Return the recipe that `dataset` uses."""

@@ -44,10 +44,8 @@ def attack_one(job: Job, on_progress, *, test_set: Path, settings: AutoAttackPar
 
 def plan(args: argparse.Namespace, folder: Path, dataset: Dataset, settings: AutoAttackParams) -> list[Job]:
     """Return the jobs: robust models in their own ball, standard ones in the balls that params.yaml names."""
-    own = [(args.norm, args.eps)]
-    standard = [(norm, getattr(settings.standard_eps, norm)) for norm in ("l2", "linf")]
-    jobs = []
-    for norm, eps in own if args.norm else standard:
+    standard, jobs = [(norm, getattr(settings.standard_eps, norm)) for norm in ("l2", "linf")], []
+    for norm, eps in [(args.norm, args.eps)] if args.norm else standard:
         for fraction in dataset.natural.at(args.norm, eps):
             for seed in range(dataset.n_seeds):
                 file = folder / f"seed{seed}-natural{fraction}.safetensors"
@@ -66,12 +64,12 @@ def main(args: argparse.Namespace) -> None:
     name = model_id(args.dataset, args.norm, args.eps)
     jobs = plan(args, Path("models") / name, p.datasets[args.dataset], settings)
     work = partial(attack_one, test_set=Path("data") / args.dataset / "test.safetensors", settings=settings)
-    units = [len(job.attacks) for job in jobs]
-    results = sweep.parallel(work, jobs, units=units, unit="attacks", n_workers=cli.n_workers())
+    n_attacks = [len(job.attacks) for job in jobs]
+    results = sweep.parallel(work, jobs, units=n_attacks, unit="attacks", n_workers=cli.n_workers())
     rows = []
     for job, fooled_by in zip(jobs, results, strict=True):
         model = {"seed": job.seed, "natural_fraction": job.natural_fraction, "norm": job.norm, "eps": job.eps}
-        model["attacks"] = " ".join(job.attacks)
+        model |= {"attacks": " ".join(job.attacks)}
         rows += [{**model, "image": job.part + N_PARTS * i, "fooled_by": name} for i, name in enumerate(fooled_by)]
     write_csv(rows, Path("results/autoattack") / f"{name}.csv")
 

@@ -13,11 +13,11 @@ from robacc import params
 USER_ERRORS = (params.ParamsError, FileNotFoundError, OSError, ValueError, AssertionError, FloatingPointError)
 
 
+DATASETS: tuple[str, ...] = get_args(params.DatasetName)
+
+
 def parser(
-    doc: str | None,
-    *options: str,
-    datasets: Iterable[str] = get_args(params.DatasetName),
-    needs_dataset: bool = True,
+    doc: str | None, *options: str, datasets: Iterable[str] = DATASETS, needs_dataset: bool = True
 ) -> argparse.ArgumentParser:
     """Return a parser with the named ones of --dataset (one of `datasets`), --norm, --eps, --notebook."""
     arguments = argparse.ArgumentParser(description=doc)

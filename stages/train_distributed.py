@@ -2,6 +2,11 @@
 
     torchrun --nproc-per-node 8 -m stages.train_distributed --dataset mnist --norm l2 --eps 1.5 --seed 0
 
+On several hosts: the same command on each, with `--nnodes 2 --rdzv-backend c10d --rdzv-endpoint <first host>:29400
+--max-restarts 5` before -m, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment, without which torchrun 2.14
+does not let a host come back. `--nnodes 1:2` goes on with the hosts that are left. Checkpoints are on the
+disk of rank 0's host; torchrun may give that rank to another after a restart, so surviving any host needs a shared one.
+
 The finished model is kept in checkpoints/ under the key with which the stages look for it, so that `dvc repro`
 afterwards takes it as it is. The same command goes on from the last checkpoint.
 """

@@ -24,8 +24,7 @@ SMOKE = {
     ("evaluate", "mnist", "attack", "step_size"): 0.2,
     ("evaluate", "mnist", "eps"): {"l2": [0.5, 1.5], "linf": [0.1, 0.3]},
     ("autoattack", "mnist", "n_images"): 20,
-    ("autoattack", "mnist", "attacks"): ["apgd-ce"],
-    ("autoattack", "mnist", "rest", "attacks"): ["apgd-t"],
+    ("autoattack", "mnist", "rest", "attacks"): [],
     ("visualize", "mnist", "n_steps"): 40,
     ("visualize", "mnist", "n_images"): 60,
     ("theory", "p"): [0.7, 0.9],
@@ -45,6 +44,26 @@ SMOKE = {
     ("linear", "noise", "sizes"): [20, 50],
     ("linear", "noise", "n_seeds"): 1,
     ("linear", "noise", "n_features"): 50,
+}
+
+
+COLOUR = {
+    ("run", "cifar10"): ["cifar10"],
+    ("grid", "cifar10", "l2"): [0.3137],
+    ("grid", "cifar10", "linf"): [0.0157],
+    ("datasets", "cifar10", "recipe"): "cifar10-smoke",
+    ("datasets", "cifar10", "sizes"): [[100, 1]],
+    ("datasets", "cifar10", "n_seeds"): 1,
+    ("evaluate", "cifar10", "n_images"): 20,
+    ("evaluate", "cifar10", "n_checked"): 10,
+    ("evaluate", "cifar10", "attack", "n_steps"): 15,
+    ("evaluate", "cifar10", "attack", "step_size"): 0.2,
+    ("evaluate", "cifar10", "eps"): {"l2": [0.3137], "linf": [0.0157]},
+    ("autoattack", "cifar10", "n_images"): 10,
+    ("autoattack", "cifar10", "attacks"): ["apgd-ce"],
+    ("autoattack", "cifar10", "rest", "attacks"): [],
+    ("visualize", "cifar10", "n_steps"): 5,
+    ("visualize", "cifar10", "n_images"): 20,
 }
 
 
@@ -76,6 +95,17 @@ class Clone:
 
     def models(self) -> set[str]:
         return set(pd.read_csv(self.folder / "results/mnist/accuracy.csv").model)
+
+
+def worker(clone: Clone, folder: Path, remote: Path) -> Clone:
+    """Return a fresh clone as on another machine: no results, a cache of its own, and the DVC remote they share."""
+    clone.run("git", "clone", "-q", ".", str(folder))
+    other = Clone(folder)
+    for path in ("dvc.lock", "results", "reports"):
+        other.run("git", "rm", "-rq", path)
+    other.run("git", "-c", "user.email=test@example.org", "-c", "user.name=test", "commit", "-qm", "code alone")
+    other.run("dvc", "remote", "add", "-q", "-d", "--local", "shared", str(remote))
+    return other
 
 
 def run_stages(output: str) -> set[str]:
@@ -153,6 +183,20 @@ def test_a_stage_repeats_bit_by_bit(clone):
     assert (clone.folder / "dvc.lock").read_text() == lock
 
 
+def test_several_machines_share_the_work_and_one_finishes_the_report(clone, tmp_path):
+    begun: list[str] = []
+    for part in ("1/2", "2/2"):
+        other = worker(clone, tmp_path / part.replace("/", "of"), tmp_path / "remote")
+        begun += sorted(run_stages(other.run("make", "share", f"PART={part}", "READY=")) - {"fetch@mnist"})
+    assert len(begun) == len(set(begun)) == 4 * 3 + 1  # four kinds of three balls, and the judges
+    last = worker(clone, tmp_path / "last", tmp_path / "remote")
+    again = run_stages(last.run("make", "collect", "READY="))
+    assert not again & set(begun)
+    assert "visualize_standard@mnist" in again
+    for page in ("reports/index.html", "results/summary.md"):
+        assert (last.folder / page).read_bytes() == (clone.folder / page).read_bytes()
+
+
 def test_a_new_eps_costs_that_eps_and_an_old_one_leaves(clone):
     output = clone.run("dvc", "exp", "run", "-S", "grid.mnist.l2=[2.5]")
     trained = {
@@ -177,3 +221,19 @@ def test_wrong_parameters_end_in_one_line_before_any_work(clone):
         "check: params.yaml: expected evaluate.mnist.n_images: a valid integer, got 'many'"
     ]
     clone.run("git", "checkout", "-q", "params.yaml")
+
+
+def test_another_data_set_is_a_switch(clone, archive):
+    clone.run("git", "checkout", "-q", ".")
+    clone.configure(COLOUR)
+    clone.env["ROBACC_CIFAR10"] = str(archive("cifar10-jpeg.tar.gz"))
+    stages = run_stages(clone.run("dvc", "repro"))
+    assert {"fetch_cifar10@cifar10", "train_robust_cifar10_l2@cifar10-0.3137"} <= stages
+    assert not any(stage.startswith(("train", "evaluate")) and "mnist" in stage for stage in stages)
+    accuracy = pd.read_csv(clone.folder / "results/cifar10/accuracy.csv")
+    assert set(accuracy.model) == {"cifar10-standard", "cifar10-l2-0.3137", "cifar10-linf-0.0157"}
+    assert (clone.folder / "reports/figures/figure-2b.png").exists()
+    page = (clone.folder / "reports/index.html").read_text()
+    assert "JPEG" in page  # a lossy copy is named
+    assert "make restricted_imagenet_64" in page
+    assert "make cifar10" not in page

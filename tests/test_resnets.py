@@ -33,7 +33,7 @@ def test_a_net_maps_images_to_a_finite_logit_for_each_class(arch):
 
 
 @pytest.mark.parametrize(
-    ("arch", "count"), [("cifar_resnet", 464_154 - 65), ("resnet50", 23_526_473), ("small_cnn_32", 1_085_802 - 257)]
+    ("arch", "count"), [("cifar_resnet", 464_154 - 65), ("resnet50", 23_526_473), ("small_cnn_32", 272_441)]
 )
 def test_parameter_counts(arch, count):
     """Of the ResNets, with nine classes: 464,154 with ten is the 32-layer net's of the paper, shortcuts having none."""
@@ -76,7 +76,7 @@ def test_frozen_changes_no_answer_and_no_gradient(arch):
     (plain,) = torch.autograd.grad(model(x).square().sum(), x)
     with frozen(model):
         (attacked,) = torch.autograd.grad(model(x).square().sum(), x)
-    assert torch.equal(plain, attacked)
+    torch.testing.assert_close(plain, attacked, rtol=1e-4, atol=1e-6)  # summed in another order
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 

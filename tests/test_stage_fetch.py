@@ -60,10 +60,11 @@ def test_restricted_imagenet_writes_an_index_that_opens(form, tmp_path, monkeypa
     assert str(tmp_path) not in Path("data/restricted_imagenet/train.json").read_text()
 
 
-def test_only_fetch_knows_the_other_data_sets(monkeypatch, capsys):
-    assert cli.parser(None, "dataset", datasets=fetch.MAKERS).parse_args(["--dataset", "cifar10"]).dataset == "cifar10"
+def test_only_fetch_knows_the_set_of_full_size_images(monkeypatch, capsys):
+    name = "restricted_imagenet"
+    assert cli.parser(None, "dataset", datasets=fetch.MAKERS).parse_args(["--dataset", name]).dataset == name
     with pytest.raises(SystemExit):
-        cli.parser(None, "dataset").parse_args(["--dataset", "cifar10"])
+        cli.parser(None, "dataset").parse_args(["--dataset", name])
     assert "invalid choice" in capsys.readouterr().err
 
 
