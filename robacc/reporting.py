@@ -38,16 +38,22 @@ OTHER_DATA = {"restricted_imagenet_64": [("image size", "64 px", "224 px")]}
 MIME = {"svg": "image/svg+xml", "png": "image/png", "webp": "image/webp"}
 
 
+def _webp(image: Image.Image, *, lossless: bool, quality: int) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "WEBP", lossless=lossless, quality=quality, method=6)
+    return content.getvalue()
+
+
 def embed(name: str, kind: str, folder: Path = Path("reports/figures")) -> str:
     """Return a figure as a data URI, so that the page needs no other file.
 
-    "webp" is the PNG made smaller with losses, for grids of colour pictures.
+    "webp" is the PNG made smaller: without losses, or with them where that is smaller still, as it is
+    for colour pictures.
     """
     content = (folder / f"{name}.{'png' if kind == 'webp' else kind}").read_bytes()
     if kind == "webp":
-        smaller = io.BytesIO()
-        Image.open(io.BytesIO(content)).convert("RGB").save(smaller, "WEBP", quality=75, method=6)
-        content = smaller.getvalue()
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        content = min((_webp(image, lossless=True, quality=80), _webp(image, lossless=False, quality=60)), key=len)
     return f"data:{MIME[kind]};base64,{base64.b64encode(content).decode()}"
 
 
@@ -233,11 +239,14 @@ def masking_text(checks: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def facts(tables: dict[str, pd.DataFrame]) -> dict:
-    """Return what the page says of one data set's result tables, beside the tables themselves."""
+def facts(dataset: str, tables: dict[str, pd.DataFrame]) -> dict:
+    """Return how the page names a data set and what it says of its result tables, beside the tables themselves."""
     accuracy, checks = tables["accuracy"], tables["checks"]
     clean = accuracy.norm_test == "none"
     return {
+        "key": dataset,
+        "name": panels.NAMES[dataset],
+        "letter": panels.LETTERS[dataset],
         "tables": tables,
         "n_test": f"{accuracy[clean].n.max():,}",
         "n_robust": f"{accuracy[~clean].n.max():,}",

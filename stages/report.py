@@ -18,7 +18,7 @@ def training(p: Params, dataset: DatasetName) -> dict:
     import pandas as pd
 
     from robacc import reporting
-    from robacc.panels import LETTERS, NAMES, PAPER_RECIPES
+    from robacc.panels import PAPER_RECIPES
 
     folder, paper = Path("results") / dataset, PAPER_RECIPES[dataset]
     names = ("accuracy", "pictures", "sizes", "autoattack", "paired", "checks", "models")
@@ -26,9 +26,6 @@ def training(p: Params, dataset: DatasetName) -> dict:
     pictures = [Path("results/visualize") / model / "pictures.npz" for model in tables["models"].model]
     changed = reporting.differences(p.recipe(dataset).model_dump(), p.recipes[paper].model_dump())
     return {
-        "key": dataset,
-        "name": NAMES[dataset],
-        "letter": LETTERS[dataset],
         "settings": p.datasets[dataset],
         "grid": p.grid[dataset],
         "evaluate": p.evaluate[dataset],
@@ -39,7 +36,7 @@ def training(p: Params, dataset: DatasetName) -> dict:
         "claims": ledger(dataset),
         "data": reporting.data_text(Path("data") / dataset),
         "rule": reporting.picture_rule(pictures, dataset),
-        **reporting.facts(tables),
+        **reporting.facts(dataset, tables),
     }
 
 

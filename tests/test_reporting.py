@@ -94,6 +94,14 @@ def test_colour_pictures_are_embedded_smaller_and_the_same_in_every_run(tmp_path
     assert (shown.format, shown.size) == ("WEBP", (64, 64))
 
 
+def test_pictures_of_few_colours_are_embedded_without_losses(tmp_path):
+    pixels = np.zeros((64, 64, 3), dtype=np.uint8)
+    pixels[20:40, 10:50, 0] = 255
+    Image.fromarray(pixels).save(tmp_path / "grid.png")
+    shown = Image.open(io.BytesIO(base64.b64decode(reporting.embed("grid", "webp", tmp_path).split(",")[1])))
+    assert (np.asarray(shown.convert("RGB")) == pixels).all()
+
+
 def test_numbers_have_their_units():
     assert [reporting.counted(n, "seed") for n in (1, 3)] == ["1 seed", "3 seeds"]
 
