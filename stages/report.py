@@ -1,4 +1,4 @@
-"""Render reports/index.html, one file with everything in it, and results/summary.md, from the result files."""
+"""Render reports/index.html, one file with everything in it, and reports/summary.md, from the result files."""
 
 import argparse
 import json
@@ -60,7 +60,7 @@ def exact(p: Params) -> dict:
 
 
 def main(_: argparse.Namespace) -> None:
-    """Write reports/index.html and results/summary.md from results/, reports/figures/ and params.yaml."""
+    """Write reports/index.html and reports/summary.md from results/, reports/figures/ and params.yaml."""
     from robacc import params, reporting
     from robacc.files import whole
 
@@ -70,7 +70,7 @@ def main(_: argparse.Namespace) -> None:
     claims = reporting.by_number(ledger("exact") + (runs["mnist"]["claims"] if "mnist" in runs else []))
     hashes = reporting.hashes({run["name"]: Path("data") / key for key, run in runs.items()}, Path("params.yaml"))
     page = reporting.page(Path("stages"), claims=claims, hashes=hashes, runs=runs, **exact(p))
-    for path, text in {"reports/index.html": page, "results/summary.md": reporting.summary(claims, further)}.items():
+    for path, text in {"reports/index.html": page, "reports/summary.md": reporting.summary(claims, further)}.items():
         with whole(Path(path)) as partial:
             partial.write_text(text)
 

@@ -193,7 +193,7 @@ def test_several_machines_share_the_work_and_one_finishes_the_report(clone, tmp_
     again = run_stages(last.run("make", "collect", "READY="))
     assert not again & set(begun)
     assert "visualize_standard@mnist" in again
-    for page in ("reports/index.html", "results/summary.md"):
+    for page in ("reports/index.html", "reports/summary.md"):
         assert (last.folder / page).read_bytes() == (clone.folder / page).read_bytes()
 
 

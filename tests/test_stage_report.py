@@ -48,7 +48,7 @@ def page(tmp_path, monkeypatch):
             for kind in ("png", "svg"):
                 (figures / f"{name}.{kind}").write_bytes(PIXEL)
         report.main(Namespace())
-        return (tmp_path / "reports/index.html").read_text(), (tmp_path / "results/summary.md").read_text()
+        return (tmp_path / "reports/index.html").read_text(), (tmp_path / "reports/summary.md").read_text()
 
     return make
 
