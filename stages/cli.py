@@ -19,13 +19,13 @@ DATASETS: tuple[str, ...] = get_args(params.DatasetName)
 def parser(
     doc: str | None, *options: str, datasets: Iterable[str] = DATASETS, needs_dataset: bool = True
 ) -> argparse.ArgumentParser:
-    """Return a parser with the named ones of --dataset (one of `datasets`), --norm, --eps, --notebook."""
+    """Return a parser with the named ones of --dataset (one of `datasets`), --norm, --eps, --notebooks."""
     arguments = argparse.ArgumentParser(description=doc)
     known = {
         "dataset": {"required": needs_dataset, "choices": list(datasets)},
         "norm": {"choices": ["l2", "linf"], "help": "of adversarial training; without it, standard training"},
         "eps": {"type": float, "default": 0.0, "help": "radius of the training ball, images being in [0, 1]"},
-        "notebook": {"required": True, "help": "name in notebooks/, without .ipynb"},
+        "notebooks": {"required": True, "nargs": "+", "help": "names in notebooks/, without .ipynb"},
     }
     for option in options:
         arguments.add_argument(f"--{option}", **known[option])  # type: ignore[arg-type]

@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
     train, test = (linear.binary(data.load(file), classes=settings.classes) for file in files)
     ways = solvers(settings)
     work = [delayed(study)(key, fit, train, test, settings) for key, fit in ways]
-    parts = Parallel(cli.n_workers())([*work, delayed(noise)(ways[0][1], train, settings)])
+    parts = Parallel(cli.n_workers(), backend="multiprocessing")([*work, delayed(noise)(ways[0][1], train, settings)])
     for name in linear.TABLES:
         rows = [row for part in parts for row in part.get(name, [])]
         counted = "n_correct" in rows[0]

@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
     work = [
         study(dist, fit, n_seeds=p.n_seeds, eps=p.eps * dist.eta, n_test=p.n_test, n_steps=p.n_steps) for dist in dists
     ]
-    for points, transfer in Parallel(cli.n_workers())(work):
+    for points, transfer in Parallel(cli.n_workers(), backend="multiprocessing")(work):
         rows["points"] += points
         rows["transfer"] += transfer
     for dist, (share, strength) in zip(dists, settings, strict=True):

@@ -206,9 +206,9 @@ def module_of(stage: dict) -> str | None:
     return found[1] if found else None
 
 
-def notebook_of(stage: dict) -> Path | None:
-    found = re.search(r"--notebook (\S+)", stage["cmd"])
-    return ROOT / "notebooks" / f"{found[1]}.ipynb" if found else None
+def notebooks_of(stage: dict) -> list[Path]:
+    found = re.search(r"--notebooks (.+)", stage["cmd"])
+    return [ROOT / "notebooks" / f"{name}.ipynb" for name in found[1].split()] if found else []
 
 
 def notebook_code(file: Path) -> ast.Module:
@@ -247,7 +247,7 @@ def test_a_stage_depends_on_exactly_the_code_it_imports(name):
     expected = set(import_closure(f"stages.{module_of(stage)}"))
     if ROOT / "robacc" / "models.py" in expected:
         expected |= net_files(stage)
-    if notebook := notebook_of(stage):
+    for notebook in notebooks_of(stage):
         expected |= set(import_closure(*(f"robacc.{module}" for module in own_modules(notebook_code(notebook)))))
     deps = stage["deps"]
     declared = {dep for dep in deps if dep.endswith(".py")}
@@ -399,8 +399,7 @@ def declared_params(stage: dict) -> set[Key]:
 
 def reads_of(stage: dict) -> set[Key]:
     code = [tree(ROOT / "stages" / f"{module_of(stage)}.py")]
-    if notebook := notebook_of(stage):
-        code.append(notebook_code(notebook))
+    code += [notebook_code(notebook) for notebook in notebooks_of(stage)]
     return set().union(*(Reads(part, dataset_of(stage)).reads for part in code))
 
 
@@ -568,15 +567,16 @@ def test_the_strings_of_a_notebook_are_read_with_their_data_set():
     assert texts(code, "cifar10") == ["results/cifar10/x.csv", "results/*/cifar10", "data/x"]
 
 
-@pytest.mark.parametrize("name", [name for name, stage in OURS.items() if notebook_of(stage)])
-def test_a_notebook_reads_only_what_its_stage_depends_on(name):
+@pytest.mark.parametrize("name", [name for name, stage in OURS.items() if notebooks_of(stage)])
+def test_notebooks_read_only_what_their_stage_depends_on(name):
     # trap 37
-    stage, file = OURS[name], notebook_of(OURS[name])
-    assert f"notebooks/{file.name}" in stage["deps"]
-    paths = [text for text in texts(notebook_code(file), dataset_of(stage)) if text.startswith(READ)]
-    assert paths
-    for path in paths:
-        assert any(path == dep or path.startswith(f"{dep}/") for dep in stage["deps"]), path
+    stage, files = OURS[name], notebooks_of(OURS[name])
+    deps = set(stage["deps"])
+    assert {f"notebooks/{file.name}" for file in files} == {dep for dep in deps if dep.startswith("notebooks/")}
+    paths = {text for file in files for text in texts(notebook_code(file), dataset_of(stage)) if text.startswith(READ)}
+    used = {dep for dep in deps for path in paths if path == dep or path.startswith(f"{dep}/")}
+    assert used == {dep for dep in deps if dep.startswith(READ)}
+    assert all(any(path == dep or path.startswith(f"{dep}/") for dep in used) for path in paths)
 
 
 # ---- Tests --------------------------------------------------------------------------------------------------------

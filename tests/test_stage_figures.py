@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import results_made_up
 
-from stages import figure
+from stages import figures
 
 ROOT = Path(__file__).parent.parent
 PER_DATA_SET = {
@@ -37,7 +37,7 @@ def test_a_notebook_runs_with_its_data_set(tmp_path, monkeypatch, dataset, name,
     source.parent.mkdir()
     language = {"language_info": {"name": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=language), source)
-    figure.main(Namespace(notebook="small", dataset=dataset))
+    figures.main(Namespace(notebooks=["small"], dataset=dataset))
     (executed,) = Path("reports/notebooks").iterdir()
     assert executed.name == f"{name}.ipynb"
     assert json.loads(executed.read_text())["cells"][-1]["outputs"][0]["text"] == [f"{said}\n"]
