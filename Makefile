@@ -7,7 +7,7 @@ export PYTHONHASHSEED := 0
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro cifar10 restricted_imagenet_64 share collect test smoke bench check report dag clean
+.PHONY: help repro cifar10 restricted_imagenet_64 restricted_imagenet share collect test smoke bench check report dag clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9_]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_]+):[^#]*## /\1\t/' | expand -t 24
@@ -17,12 +17,13 @@ repro: $(READY)  ## fetch the data, run every stage that is not up to date, say 
 	dvc repro
 	@echo "The report: $(CURDIR)/reports/index.html"
 
-cifar10 restricted_imagenet_64: $(READY)
+cifar10 restricted_imagenet_64 restricted_imagenet: $(READY)
 	@python -m stages.check
 	dvc exp run -S 'run.$@=[$@]'
 	@echo "The report: $(CURDIR)/reports/index.html"
 cifar10: ## the same with CIFAR-10 (set ROBACC_CIFAR10 to images of your own, or it is downloaded)
 restricted_imagenet_64: ## the same with Restricted ImageNet at 64 pixels (ROBACC_IMAGENET names your folder)
+restricted_imagenet: ## the paper's own at 224 pixels; for GPUs
 
 PART ?= 1/1
 # The balls that this machine trains and attacks: of n machines, every n-th. A ball's stages stay together.

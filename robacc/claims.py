@@ -18,6 +18,7 @@ PAPER_EPS = {
     "mnist": {"l2": 1.5, "linf": 0.3},
     "cifar10": {"l2": 80 / 255, "linf": 4 / 255},
     "restricted_imagenet_64": {"l2": 1.0, "linf": 0.005},
+    "restricted_imagenet": {"l2": 1.0, "linf": 0.005},
 }
 
 

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms.v2 import functional as transforms
 
-from robacc.data import batch_indices
-from robacc.files import must_exist
+from robacc.data import ImageSet, batch_indices
+from robacc.files import must_exist, write_tensors
+from robacc.provenance import code_hash
 from robacc.seeding import generator
 
 SIZE = 224
@@ -29,14 +30,16 @@ SHORTER_SIDE = 256  # before the centre crop of evaluation
 AREA = (0.08, 1.0)  # of the image, in a training crop
 RATIO = (3 / 4, 4 / 3)  # of its width to its height
 
+AHEAD = 4  # batches that a decoding process prepares before they are asked for
+
 Draw = tuple[int | None, int]  # (step, index): the image `index` as training step `step` sees it, or for evaluation
 
 
 @dataclass(frozen=True)
-class ImageFiles:
-    """A labelled image set with the interface of `data.Images`, whose images are files in `root`.
+class ImageFiles(ImageSet):
+    """An image set (`data.ImageSet`) whose images are files in `root`, 224 x 224 pixels when they are seen.
 
-    `y` is int64 [N]; `sha256` is that of paths, labels and sizes of the files, not of their content:
+    `sha256` is that of paths, labels and sizes of the files and of the code that reads them, not of their content:
     reading 30 GB to name a data set takes too long. A file of another size is refused when it is read.
     """
 
@@ -48,26 +51,53 @@ class ImageFiles:
     source: str = ""
     missing: tuple[str, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.y)
-
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images at `indices` as evaluation sees them, float32 [B, 3, 224, 224] in [0, 1], and labels."""
-        return self._stack([(None, i) for i in indices.tolist()], seed=0), self.y[indices]
+        """Return the images at `indices` as evaluation sees them, float32 [B, 3, 224, 224] in [0, 1], and labels.
 
-    def first(self, n: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return the first `n` images, or all of them (0.6 GB a thousand), as `batch` does."""
-        return self.batch(torch.arange(len(self) if n is None else min(n, len(self))))
-
-    def augmented(self, indices: Tensor, *, step: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Return the images at `indices` randomly cropped and flipped for training step `step`, and labels.
-
-        The draw is a function of (seed, step, index) alone, whichever process makes it.
+        A thousand take 0.6 GB.
         """
-        return self._stack([(step, i) for i in indices.tolist()], seed=seed), self.y[indices]
+        x = torch.stack([self.pixels((None, i), seed=0) for i in indices.tolist()])
+        return x.float().div_(255), self.y[indices]
 
-    def _stack(self, draws: list[Draw], *, seed: int) -> Tensor:
-        return torch.stack([self.pixels(draw, seed=seed) for draw in draws]).float().div_(255)
+    def training_batches(
+        self,
+        subset: Tensor,
+        steps: range,
+        *,
+        batch_size: int,
+        seed: int,
+        augment: str,
+        padding: int,
+        share: slice,
+        n_decoders: int,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of `steps` as `data.ImageSet` says; `augment` is "random_crop", by seed, step and index.
+
+        The `n_decoders` processes live for the whole run and are `AHEAD` batches ahead each; they change nothing
+        but the speed.
+        """
+        if augment != "random_crop":
+            raise ValueError(f"expected augment to be 'random_crop' for images read from files, got {augment!r}")
+        draws = (
+            [(step, i) for i in batch_indices(subset, step, batch_size, seed=seed)[share].tolist()] for step in steps
+        )
+        loader = DataLoader(
+            _Pixels(self, seed),
+            batch_sampler=draws,
+            collate_fn=_collate,
+            num_workers=n_decoders,
+            prefetch_factor=AHEAD if n_decoders else None,
+            persistent_workers=n_decoders > 0,
+            generator=torch.Generator(),  # else it draws from the global one
+        )
+        try:
+            for batch in loader:
+                if isinstance(batch, Exception):
+                    raise batch
+                x, y = batch
+                yield x.float().div_(255), y
+        finally:
+            del loader  # ends the workers now; as part of a traceback it would wait 5 s for them
 
     def pixels(self, draw: Draw, *, seed: int) -> Tensor:
         """Return one image as uint8 [3, 224, 224]. ValueError, with its name, if the file is broken or has changed."""
@@ -84,19 +114,24 @@ class ImageFiles:
         return centre(image) if step is None else random_crop(image, generator(seed, "crop", step, i))
 
 
-def load(index: Path, root: Path) -> ImageFiles:
-    """Read an index file (JSON with the lists path, label and bytes) of images in the folder `root`."""
-    table = json.loads(must_exist(index).read_text())
-    content = json.dumps([table["path"], table["label"], table["bytes"]]).encode()
-    return ImageFiles(
-        must_exist(root),
-        table["path"],
-        table["bytes"],
-        torch.tensor(table["label"]),
-        hashlib.sha256(content).hexdigest(),
-        table.get("source", ""),
-        tuple(table.get("missing", ())),
-    )
+def save(table: Mapping, path: Path) -> None:
+    """Write a list of images, the columns `path`, `label` and `bytes`, and `source` and `missing`, as one file.
+
+    With it the hash of the code that reads images, so that whatever is made of them is made again when that changes.
+    """
+    tensors = {"y": torch.tensor(table["label"]), "n_bytes": torch.tensor(table["bytes"])}
+    about = {"path": table["path"], "source": table.get("source", ""), "missing": list(table.get("missing", ()))}
+    write_tensors(tensors, path, {**about, "code": code_hash("robacc.image_files")})
+
+
+def of_table(tensors: Mapping[str, Tensor], metadata: Mapping, root: Path) -> ImageFiles:
+    """Return the image set of a list that `save` wrote, its images in the folder `root`. FileNotFoundError without."""
+    y, n_bytes, paths = tensors["y"], tensors["n_bytes"].tolist(), metadata["path"]
+    if not root.exists():
+        raise FileNotFoundError(f"expected images in {root}, got nothing; run the fetch stage on this machine too")
+    content = json.dumps([paths, y.tolist(), n_bytes, metadata["code"]]).encode()
+    missing = tuple(metadata["missing"])
+    return ImageFiles(root, paths, n_bytes, y, hashlib.sha256(content).hexdigest(), metadata["source"], missing)
 
 
 def decode(content: bytes) -> Tensor:
@@ -137,7 +172,7 @@ def random_crop(image: Tensor, draws: torch.Generator) -> Tensor:
 
 
 class _Pixels(Dataset):
-    """Gives (uint8 image, label) of a draw; bytes, as a quarter of the floats to send to the GPU."""
+    """Gives (uint8 image, label) of a draw; bytes, as a quarter of the floats to send between processes."""
 
     def __init__(self, images: ImageFiles, seed: int) -> None:
         self.images, self.seed = images, seed
@@ -151,59 +186,3 @@ class _Pixels(Dataset):
 
 def _collate(items: list) -> object:
     return next((item for item in items if isinstance(item, Exception)), None) or default_collate(items)
-
-
-def _loaded(
-    images: ImageFiles, batches: list[list[Draw]] | Iterator, *, seed: int, n_workers: int, prefetch: int, device: str
-) -> Iterator[tuple[Tensor, Tensor]]:
-    loader = DataLoader(
-        _Pixels(images, seed),
-        batch_sampler=batches,
-        collate_fn=_collate,
-        num_workers=n_workers,
-        prefetch_factor=prefetch if n_workers else None,
-        persistent_workers=n_workers > 0,
-        pin_memory=device.startswith("cuda"),
-        generator=torch.Generator(),  # else it draws from the global one
-    )
-    try:
-        for batch in loader:
-            if isinstance(batch, Exception):
-                raise batch
-            x, y = batch
-            yield x.to(device, non_blocking=True).float().div_(255), y.to(device, non_blocking=True)
-    finally:
-        del loader  # ends the workers now; as part of a traceback it would wait 5 s for them
-
-
-def training_batches(
-    images: ImageFiles,
-    subset: Tensor,
-    *,
-    first_step: int,
-    n_steps: int,
-    batch_size: int,
-    seed: int,
-    n_workers: int,
-    prefetch: int,
-    device: str,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of the training steps from `first_step` up to `n_steps`, augmented, on `device`.
-
-    Which images, in which order, is `data.batch_indices`; how they are cropped is `augmented`. So a run
-    resumed at `first_step` sees what the uninterrupted one would have, with any number of workers.
-    `n_workers` processes live for the whole run and are `prefetch` batches ahead each; 0 decodes here.
-    """
-    steps = (
-        [(step, i) for i in batch_indices(subset, step, batch_size, seed=seed).tolist()]
-        for step in range(first_step, n_steps)
-    )
-    return _loaded(images, steps, seed=seed, n_workers=n_workers, prefetch=prefetch, device=device)
-
-
-def evaluation_batches(
-    images: ImageFiles, indices: Tensor, *, batch_size: int, n_workers: int, prefetch: int, device: str
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the images at `indices` in that order as `batch` gives them; the last batch may be smaller."""
-    draws: list[list[Draw]] = [[(None, i) for i in part.tolist()] for part in indices.split(batch_size)]
-    return _loaded(images, draws, seed=0, n_workers=n_workers, prefetch=prefetch, device=device)

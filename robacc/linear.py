@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from robacc.data import Images
+from robacc.data import Images, ImageSet
 from robacc.seeding import derive
 
 Array = NDArray[np.float64]
@@ -39,8 +39,13 @@ class Model:
     gradient_norm: float
 
 
-def binary(images: Images, *, classes: list[int]) -> tuple[Array, Array]:
-    """Return the images of two classes as rows x [N, D] in [0, 1], and y [N]: -1 for the first class, +1 the second."""
+def binary(images: ImageSet, *, classes: list[int]) -> tuple[Array, Array]:
+    """Return the images of two classes as rows x [N, D] in [0, 1], and y [N]: -1 for the first class, +1 the second.
+
+    TypeError for images that are not in memory.
+    """
+    if not isinstance(images, Images):
+        raise TypeError(f"expected images in memory, got {type(images).__name__}")
     negative, positive = classes
     keep = (images.y == negative) | (images.y == positive)
     x = images.x[keep].flatten(1).numpy().astype(np.float64) / 255  # [N, D]

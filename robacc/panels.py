@@ -5,18 +5,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "restricted_imagenet_64": "Restricted ImageNet (64 px)"}
-LETTERS = dict(zip(NAMES, "abc", strict=True))
+NAMES = {
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "restricted_imagenet_64": "Restricted ImageNet (64 px)",
+    "restricted_imagenet": "Restricted ImageNet",
+}
+LETTERS = dict(zip(NAMES, "abcd", strict=True))
 PAPER_RECIPES = {
     "mnist": "mnist-paper",
     "cifar10": "cifar10-paper",
     "restricted_imagenet_64": "restricted-imagenet-paper",
+    "restricted_imagenet": "restricted-imagenet-paper",
 }
+SUPER_CLASSES = ("dog", "cat", "frog", "turtle", "bird", "primate", "fish", "crab", "insect")
 # By label; the tests hold them equal to those of the modules that make the data.
 CLASSES = {
     "mnist": tuple("0123456789"),
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    "restricted_imagenet_64": ("dog", "cat", "frog", "turtle", "bird", "primate", "fish", "crab", "insect"),
+    "restricted_imagenet_64": SUPER_CLASSES,
+    "restricted_imagenet": SUPER_CLASSES,
 }
 
 

@@ -31,7 +31,7 @@ def _distinct(values: list) -> list:
     return values
 
 
-DatasetName = Literal["mnist", "cifar10", "restricted_imagenet_64"]
+DatasetName = Literal["mnist", "cifar10", "restricted_imagenet_64", "restricted_imagenet"]
 AttackName = Literal["apgd-ce", "apgd-t", "fab-t", "square"]
 Eps = Annotated[float, BeforeValidator(_eps)]
 EpsGrid = Annotated[list[Eps], AfterValidator(_distinct)]
@@ -104,7 +104,7 @@ class RecipeParams(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     batch_size: Count
-    augment: Literal["none", "crop_flip"]
+    augment: Literal["none", "crop_flip", "random_crop"]
     padding: Annotated[int, Field(ge=0)]
     steps: Sizes
     attack_steps: Count
@@ -122,8 +122,8 @@ class RecipeParams(Section):
             raise ValueError("lr whose knots rise from 0.0 to 1.0, with rates of at least 0")
         if len(self.mean) != len(self.std):
             raise ValueError(f"as many mean as std, one a channel, got {len(self.mean)} and {len(self.std)}")
-        if self.augment == "none" and self.padding:
-            raise ValueError(f"padding of 0 where augment is none, got {self.padding}")
+        if self.augment != "crop_flip" and self.padding:
+            raise ValueError(f"padding of 0 where augment is not crop_flip, got {self.padding}")
         return self
 
 
@@ -133,6 +133,7 @@ class Training(Section):
     log_every: Count
     checkpoint_every: Count
     hardware: Literal["auto", "cpu", "cuda", "cuda-fp32"]
+    n_decoders: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
     def _multiple(self) -> "Training":

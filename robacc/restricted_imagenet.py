@@ -115,10 +115,23 @@ def unpack(archive: Path, folder: Path, wnids: Iterable[str] | None) -> None:
                 partial.write_bytes(entry.content)
 
 
-def images_root(unpacked: Path) -> Path:
-    """Return the folder to which the paths of `index` belong: ROBACC_IMAGENET's, or `unpacked` for an archive."""
+def provide(folder: Path, wnids: Iterable[str] | None) -> Path:
+    """Make `folder` hold {train,val}/<wnid>/: a link to the user's own folder, or what is unpacked of an archive.
+
+    Returns `folder`. FileExistsError if another folder is there already.
+    """
     place = user_copy()
-    return image_trees.root(place if place.is_dir() else unpacked, SPLITS.values())
+    if folder.is_symlink():
+        folder.unlink()
+    if not place.is_dir():
+        unpack(place, folder, wnids)
+        return folder
+    root = image_trees.root(place, SPLITS.values()).resolve()
+    if folder.exists():
+        raise FileExistsError(f"expected nothing or a link at {folder}, which is to lead to {root}; move it away")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.symlink_to(root, target_is_directory=True)
+    return folder
 
 
 def index(root: Path, split: str, wnids: Iterable[str] | None) -> dict:

@@ -158,7 +158,7 @@ def train_all(
 
     A finished job is kept there under its `job_key` and never computed twice; a job that was
     stopped goes on from its last checkpoint. `settings` are the keywords `log_every`,
-    `checkpoint_every` and `hardware` of `train`.
+    `checkpoint_every`, `hardware` and `n_decoders` of `train`.
     """
     data.load(train_set)  # once, for all workers
     work = partial(train_one, train_set=train_set, recipe=recipe, settings=settings, checkpoints=checkpoints)

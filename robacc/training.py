@@ -1,6 +1,6 @@
 """One training job: standard (eps = 0) or PGD adversarial training (Madry et al. 2018)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from robacc import models
 from robacc.attacks import cross_entropy, pgd, random_start
-from robacc.augment import crop_and_flip
-from robacc.data import Images, batch_indices, nested_subset
+from robacc.data import ImageSet, nested_subset
 from robacc.files import write_tensors
 from robacc.hardware import CPU, Hardware, choose
 from robacc.norms import Ball, ball
@@ -36,7 +35,7 @@ class Recipe:
     attack_step_size: float
     eps_warmup: float
     n_classes: int = 10
-    augment: str = "none"  # or "crop_flip"
+    augment: str = "none"  # or "crop_flip"; of images read from files "random_crop"
     padding: int = 0
 
     def n_steps(self, n_train: int) -> int:
@@ -178,21 +177,25 @@ def train_step(progress: Progress, x: Tensor, y: Tensor, job: Job, recipe: Recip
     return {"lr": lr, "loss": loss_mean, "accuracy": accuracy_mean}
 
 
-def _batch(images: Images, subset: Tensor, step: int, job: Job, recipe: Recipe, world: World) -> tuple[Tensor, Tensor]:
-    """Return this process's share of the batch of `step`. Augmentation is drawn for the whole batch."""
-    indices = batch_indices(subset, step, recipe.batch_size, seed=job.seed)
-    mine = world.shard(len(indices))
-    if recipe.augment == "none":
-        return images.batch(indices[mine])
-    if recipe.augment == "crop_flip":
-        x, y = images.batch(indices)
-        return crop_and_flip(x, recipe.padding, generator(job.seed, "augment", step))[mine], y[mine]
-    raise ValueError(f"expected augment to be 'none' or 'crop_flip', got {recipe.augment!r}")
+def _batches(
+    images: ImageSet, steps: range, job: Job, recipe: Recipe, world: World, n_decoders: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield this process's share of the batch of each step."""
+    return images.training_batches(
+        nested_subset(images.y, job.n_train, seed=job.seed),
+        steps,
+        batch_size=recipe.batch_size,
+        seed=job.seed,
+        augment=recipe.augment,
+        padding=recipe.padding,
+        share=world.shard(recipe.batch_size),
+        n_decoders=n_decoders,
+    )
 
 
 def train(
     job: Job,
-    images: Images,
+    images: ImageSet,
     recipe: Recipe,
     *,
     log_every: int,
@@ -200,6 +203,7 @@ def train(
     checkpoint_every: int,
     on_step: Callable[[int], None] = lambda steps: None,
     hardware: str = "cpu",
+    n_decoders: int = 0,
     world: World = ALONE,
 ) -> Progress:
     """Train the job from the beginning, or from `checkpoint` if it is there, to the last step.
@@ -208,18 +212,17 @@ def train(
     seed and the step, so stopping and resuming changes nothing. The last iterate is returned;
     no test image is seen and nothing is selected. Log rows average the steps since the last one:
     `loss` and `accuracy` are on the batches trained on, perturbed if eps > 0.
-    `hardware` is a setting of `robacc.hardware.choose`. Where `world` is several processes, each calls this
-    and returns the same, that of one process up to rounding; only the first writes and reads `checkpoint`.
+    `hardware` is a setting of `robacc.hardware.choose`, `n_decoders` one of `ImageSet.training_batches`.
+    Where `world` is several processes, each calls this and returns the same, that of one process up to
+    rounding; only the first writes and reads `checkpoint`.
     Raises FloatingPointError when the loss is not finite.
     """
-    subset = nested_subset(images.y, job.n_train, seed=job.seed)
     n_steps = recipe.n_steps(job.n_train)
     place = choose(hardware, local_rank=world.local_rank, n_processes=world.size)
     progress = _resume(job, recipe, world.read(checkpoint), place, world)
     on_step(progress.step)
     rows: list[dict] = []
-    while progress.step < n_steps:
-        x, y = _batch(images, subset, progress.step, job, recipe, world)
+    for x, y in _batches(images, range(progress.step, n_steps), job, recipe, world, n_decoders):
         rows.append(train_step(progress, place.images(x), y.to(place.device), job, recipe))
         on_step(1)
         if progress.step % log_every == 0 or progress.step == n_steps:

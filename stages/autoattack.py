@@ -28,11 +28,11 @@ class Job:
         return f"{self.file.parent.name}/{self.file.stem} in {self.norm} eps {self.eps}, part {self.part}"
 
 
-def attack_one(job: Job, on_progress, *, test_set: Path, settings: AutoAttackParams):  # noqa: ANN001, ANN201
+def attack_one(job: Job, on_progress, *, test_set: Path, settings: AutoAttackParams, device: str):  # noqa: ANN001, ANN201
     """Return which attack fooled the model first, for each image of the part."""
-    from robacc import autoattack, data, models
+    from robacc import autoattack, data, hardware, models
 
-    model, _ = models.load(job.file)
+    model = hardware.answering(models.load(job.file)[0], device)
     x, y = data.load(test_set).first(settings.n_images)
     part = slice(job.part, None, N_PARTS)
     fooled_by = autoattack.autoattack(
@@ -63,7 +63,8 @@ def main(args: argparse.Namespace) -> None:
     settings = p.autoattack[args.dataset]
     name = model_id(args.dataset, args.norm, args.eps)
     jobs = plan(args, Path("models") / name, p.datasets[args.dataset], settings)
-    work = partial(attack_one, test_set=Path("data") / args.dataset / "test.safetensors", settings=settings)
+    test_set = Path("data") / args.dataset / "test.safetensors"
+    work = partial(attack_one, test_set=test_set, settings=settings, device=p.training.hardware)
     n_attacks = [len(job.attacks) for job in jobs]
     results = sweep.parallel(work, jobs, units=n_attacks, unit="attacks", n_workers=cli.n_workers())
     rows = []

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -16,13 +16,11 @@ USER_ERRORS = (params.ParamsError, FileNotFoundError, OSError, ValueError, Asser
 DATASETS: tuple[str, ...] = get_args(params.DatasetName)
 
 
-def parser(
-    doc: str | None, *options: str, datasets: Iterable[str] = DATASETS, needs_dataset: bool = True
-) -> argparse.ArgumentParser:
-    """Return a parser with the named ones of --dataset (one of `datasets`), --norm, --eps, --notebooks."""
+def parser(doc: str | None, *options: str, needs_dataset: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with the named ones of --dataset, --norm, --eps, --notebooks."""
     arguments = argparse.ArgumentParser(description=doc)
     known = {
-        "dataset": {"required": needs_dataset, "choices": list(datasets)},
+        "dataset": {"required": needs_dataset, "choices": list(DATASETS)},
         "norm": {"choices": ["l2", "linf"], "help": "of adversarial training; without it, standard training"},
         "eps": {"type": float, "default": 0.0, "help": "radius of the training ball, images being in [0, 1]"},
         "notebooks": {"required": True, "nargs": "+", "help": "names in notebooks/, without .ipynb"},

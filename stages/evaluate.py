@@ -24,12 +24,12 @@ class Job:
         return f"{self.file.parent.name}/{self.file.stem} in {self.norm} up to {max(self.eps_grid)}"
 
 
-def evaluate_one(job: Job, on_progress, *, test_set: Path, settings: Evaluate):  # noqa: ANN001, ANN201
+def evaluate_one(job: Job, on_progress, *, test_set: Path, settings: Evaluate, device: str):  # noqa: ANN001, ANN201
     """Return the model's outcomes and the attack's checks."""
-    from robacc import adversary, data, evaluation, models
+    from robacc import adversary, data, evaluation, hardware, models
 
-    model, _ = models.load(job.file)
-    other = models.load(job.other)[0] if job.other != job.file else None
+    model = hardware.answering(models.load(job.file)[0], device)
+    other = hardware.answering(models.load(job.other)[0], device) if job.other != job.file else None
     x, y = data.load(test_set).first()
     attack = adversary.Attack(**settings.attack.model_dump())
     counts = {"n_robust": settings.n_images, "n_checked": settings.n_checked, "seed": settings.seed}
@@ -59,10 +59,9 @@ def main(args: argparse.Namespace) -> None:
     settings = p.evaluate[args.dataset]
     name = model_id(args.dataset, args.norm, args.eps)
     jobs = plan(args, Path("models") / name, p.datasets[args.dataset], settings)
-    work = partial(evaluate_one, test_set=Path("data") / args.dataset / "test.safetensors", settings=settings)
-    results = sweep.parallel(
-        work, jobs, units=[len(job.eps_grid) for job in jobs], unit="eps", n_workers=cli.n_workers()
-    )
+    test_set, units = Path("data") / args.dataset / "test.safetensors", [len(job.eps_grid) for job in jobs]
+    work = partial(evaluate_one, test_set=test_set, settings=settings, device=p.training.hardware)
+    results = sweep.parallel(work, jobs, units=units, unit="eps", n_workers=cli.n_workers())
     rows, checks, arrays = [], [], {}
     for job, (outcomes, measures) in zip(jobs, results, strict=True):
         model = {"seed": job.seed, "natural_fraction": job.natural_fraction}

@@ -5,24 +5,22 @@ from pathlib import Path
 
 from stages import cli
 
-RAW = Path("data/incoming")  # what was downloaded, put there by hand, or unpacked
-
 
 def mnist(out: Path, _: list[str] | None) -> None:
     """Store MNIST. Its files have one content wherever they come from, so that is not recorded."""
     from robacc import data, fetching
 
-    source = fetching.fetch(RAW / "mnist", fetching.mnist_sources(), fetching.MNIST_SHA256)
+    source = fetching.fetch(data.RAW / "mnist", fetching.mnist_sources(), fetching.MNIST_SHA256)
     print(f"mnist from {source}")
     for split, raw_split in {"train": "train", "test": "t10k"}.items():
-        data.save(*fetching.read_mnist(RAW / "mnist", raw_split), out / f"{split}.safetensors")
+        data.save(*fetching.read_mnist(data.RAW / "mnist", raw_split), out / f"{split}.safetensors")
 
 
 def cifar10(out: Path, _: list[str] | None) -> None:
     """Store CIFAR-10, with the kind of its source."""
     from robacc import cifar10, data
 
-    name, kind, splits = cifar10.get(RAW / "cifar10", n_workers=cli.n_workers(), report=print)
+    name, kind, splits = cifar10.get(data.RAW / "cifar10", n_workers=cli.n_workers(), report=print)
     print(f"cifar10 from {name}: {kind}")
     for split, (x, y) in splits.items():
         data.save(x, y, out / f"{split}.safetensors", source=kind)
@@ -42,17 +40,15 @@ def restricted_imagenet_64(out: Path, wnids: list[str] | None) -> None:
 
 
 def restricted_imagenet(out: Path, wnids: list[str] | None) -> None:
-    """Store the list of Restricted ImageNet's files; unpack them first if they are in an archive."""
-    from robacc import files, restricted_imagenet
+    """Store the list of Restricted ImageNet's files, and a link to the user's folder, or what an archive holds."""
+    from robacc import data, image_files, restricted_imagenet
 
-    unpacked = RAW / "restricted_imagenet"
-    if not (source := restricted_imagenet.user_copy()).is_dir():
-        restricted_imagenet.unpack(source, unpacked, wnids)
-    root = restricted_imagenet.images_root(unpacked)
+    raw = data.RAW / "restricted_imagenet"
+    root = restricted_imagenet.provide(raw, wnids)
     for split in restricted_imagenet.SPLITS:
         index = restricted_imagenet.index(root, split, wnids)
         print(restricted_imagenet.summary(split, index["label"], index["missing"]))
-        files.write_json(index, out / f"{split}.json")
+        image_files.save(index, out / f"{split}.safetensors")
 
 
 MAKERS = {make.__name__: make for make in (mnist, cifar10, restricted_imagenet_64, restricted_imagenet)}
@@ -68,6 +64,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__, "dataset", datasets=MAKERS)
+    arguments = cli.parser(__doc__, "dataset")
     arguments.add_argument("--wnids", type=Path, help="file with the ImageNet classes to use; without it all 203")
     cli.run(main, arguments)

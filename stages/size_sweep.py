@@ -10,7 +10,7 @@ def main(args: argparse.Namespace) -> None:
     """Write results/sweep/<id>.csv: one row a trained model."""
     import torch
 
-    from robacc import data, models, params, sweep
+    from robacc import data, hardware, models, params, sweep
     from robacc.files import write_csv
     from robacc.training import Job, Recipe
 
@@ -32,6 +32,7 @@ def main(args: argparse.Namespace) -> None:
     rows = []
     for job, file in zip(jobs, files, strict=True):
         model, spec = models.load(file)
+        model = hardware.answering(model, p.training.hardware)
         steps = recipe.n_steps(job.n_train)
         rows.append(
             {

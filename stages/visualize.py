@@ -21,16 +21,18 @@ class Job:
         return f"{self.file.parent.name}/{self.file.stem}"
 
 
-def visualize_one(job: Job, on_progress, *, settings: Visualize):  # noqa: ANN001, ANN201
+def visualize_one(job: Job, on_progress, *, settings: Visualize, device: str):  # noqa: ANN001, ANN201
     """Return the arrays of the pictures, and the numbers over many images as rows."""
     import torch
 
-    from robacc import data, models, saliency
+    from robacc import data, hardware, models, saliency
     from robacc.norms import ball
 
-    model, _ = models.load(job.file)
-    folder = Path(f"models/{job.dataset}-judges")
-    judges = {name: models.load(folder / f"{name}.safetensors")[0] for name in ("standard", "robust")}
+    model, folder = hardware.answering(models.load(job.file)[0], device), Path(f"models/{job.dataset}-judges")
+    judges = {
+        name: hardware.answering(models.load(folder / f"{name}.safetensors")[0], device)
+        for name in ("standard", "robust")
+    }
     test = data.load(Path("data") / job.dataset / "test.safetensors")
     threats = [ball(norm, getattr(settings.large_eps, norm)) for norm in ("l2", "linf")]
     n_steps, step_size, n_points = settings.n_steps, settings.step_size, settings.n_points
@@ -60,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
         Job(args.dataset, must_exist(folder / f"seed{seed}-natural0.0.safetensors"), seed)
         for seed in range(p.datasets[args.dataset].n_seeds)
     ]
-    work = partial(visualize_one, settings=p.visualize[args.dataset])
+    work = partial(visualize_one, settings=p.visualize[args.dataset], device=p.training.hardware)
     results = sweep.parallel(work, jobs, units=[1] * len(jobs), unit="models", n_workers=cli.n_workers())
     write_arrays(results[0][0], Path("results/visualize") / name / "pictures.npz")
     write_csv([row for _, rows in results for row in rows], Path("results/visualize") / name / "numbers.csv")

@@ -12,9 +12,11 @@ GRID = {
     "mnist": {"l2": [0.5, 1.5, 2.5], "linf": [0.1, 0.2, 0.3]},
     "cifar10": {"l2": [0.0784, 0.3137, 1.2549], "linf": [0.0039, 0.0078, 0.0157, 0.0314]},
     "restricted_imagenet_64": {"l2": [0.25, 0.5, 1.0], "linf": [0.0025, 0.005, 0.01]},
+    "restricted_imagenet": {"l2": [0.25, 0.5, 1.0], "linf": [0.0025, 0.005, 0.01]},
 }
-SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "restricted_imagenet_64": (3, 64, 64)}
-N_CLASSES = {"mnist": 10, "cifar10": 10, "restricted_imagenet_64": 9}
+SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+SHAPES |= {"restricted_imagenet_64": (3, 64, 64), "restricted_imagenet": (3, 64, 64)}
+N_CLASSES = {"mnist": 10, "cifar10": 10, "restricted_imagenet_64": 9, "restricted_imagenet": 9}
 N_TEST = 1000
 
 

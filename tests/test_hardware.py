@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from robacc import models, training
 from robacc.attacks import cross_entropy, input_gradient, pgd, random_start
+from robacc.augment import crop_and_flip
 from robacc.data import Images, batch_indices, content_hash, nested_subset
-from robacc.hardware import CPU, Hardware, choose
+from robacc.hardware import CPU, Elsewhere, Hardware, answering, choose
 from robacc.norms import ball
 from robacc.seeding import generator
 from robacc.training import Job, Progress, Recipe, learning_rate, train, train_step
@@ -200,6 +201,30 @@ def test_augmentation_comes_before_the_attack_and_differs_from_step_to_step(imag
     subset = nested_subset(images.y, 40, seed=0)
     for step, x in enumerate(seen):
         plain, _ = images.batch(batch_indices(subset, step, 40, seed=0))
-        assert torch.equal(x, training.crop_and_flip(plain, 2, generator(0, "augment", step)))
-    with pytest.raises(ValueError, match="expected augment to be 'none' or 'crop_flip', got 'blur'"):
+        assert torch.equal(x, crop_and_flip(plain, 2, generator(0, "augment", step)))
+    with pytest.raises(
+        ValueError, match="expected augment to be 'none' or 'crop_flip' for images in memory, got 'blur'"
+    ):
         train(Job("l2", 0.0, 40, 0), images, replace(recipe, augment="blur"), **files)
+
+
+# ---- Evaluation ---------------------------------------------------------------------------------------------------
+
+
+def test_on_the_cpu_evaluation_asks_the_model_itself():
+    model = nn.Linear(3, 2)
+    assert answering(model, "auto" if not torch.cuda.is_available() else "cpu") is model
+    with pytest.raises(ValueError, match="expected hardware to be one of"):
+        answering(model, "tpu")
+
+
+def test_a_model_elsewhere_gives_the_same_logits_and_gradients(images):
+    model = models.build("small_cnn", mean=[0.13], std=[0.31], seed=0).eval()
+    x, y = images.batch(torch.arange(4))
+    away = Elsewhere(model, torch.device("cpu")).eval()
+    for here, there in zip(
+        input_gradient(model, x, y, cross_entropy), input_gradient(away, x, y, cross_entropy), strict=True
+    ):
+        assert torch.equal(here, there)
+    assert away(x).device == x.device
+    assert not away.model.training

@@ -1,6 +1,6 @@
 """ImageNet-size images from files: the two transforms, their seeded draws, and the loader."""
 
-import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +9,17 @@ import torch
 from PIL import Image
 from torchvision import transforms as peer
 
-from robacc import image_files, restricted_imagenet
+from robacc import data, image_files, models, params, restricted_imagenet, sweep
 from robacc.data import batch_indices, nested_subset
-from robacc.image_files import (
-    ImageFiles,
-    centre,
-    crop_box,
-    decode,
-    evaluation_batches,
-    load,
-    random_crop,
-    training_batches,
-)
+from robacc.image_files import ImageFiles, centre, crop_box, decode, random_crop, save
 from robacc.seeding import generator
+from robacc.training import Job, Recipe
+from stages import fetch
 from tests.test_image_trees import picture
 
-SETTINGS = {"batch_size": 5, "seed": 3, "n_workers": 0, "prefetch": 2, "device": "cpu"}
+ROOT = Path(__file__).parent.parent
+WHOLE = slice(None)
+SETTINGS = {"batch_size": 5, "seed": 3, "augment": "random_crop", "padding": 0, "share": WHOLE, "n_decoders": 0}
 
 
 def noise(height: int, width: int) -> torch.Tensor:
@@ -32,21 +27,30 @@ def noise(height: int, width: int) -> torch.Tensor:
     return torch.tensor(rng.integers(256, size=(3, height, width), dtype=np.uint8))
 
 
+FILE = Path("data/made_up/train.safetensors")
+
+
+def table(root: Path, paths: list[str]) -> dict:
+    """Return the list of images that the fetch stage would make: labels 0 to 3 in turn."""
+    sizes = [(root / path).stat().st_size for path in paths]
+    labels = [i % 4 for i in range(len(paths))]
+    return {"path": paths, "label": labels, "bytes": sizes, "source": "made up", "missing": ["n09"]}
+
+
 @pytest.fixture
-def images(tmp_path) -> ImageFiles:
+def images(tmp_path, monkeypatch) -> ImageFiles:
     """Twelve noisy images of several shapes, labels 0 to 3."""
+    monkeypatch.chdir(tmp_path)
+    root = data.RAW / "made_up"
     paths = [f"val/n0{i % 4}/{i}.JPEG" for i in range(12)]
     for i, path in enumerate(paths):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
         image = noise(260 + 10 * i, 300 - 5 * i)
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / path, "JPEG")
-    table = {
-        "path": paths,
-        "label": [i % 4 for i in range(12)],
-        "bytes": [(tmp_path / p).stat().st_size for p in paths],
-    }
-    (tmp_path / "index.json").write_text(json.dumps({**table, "source": "made up", "missing": ["n09"]}))
-    return load(tmp_path / "index.json", tmp_path)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(root / path, "JPEG")
+    save(table(root, paths), FILE)
+    loaded = data.load(FILE)
+    assert isinstance(loaded, ImageFiles)
+    return loaded
 
 
 # ---- The interface of data.Images ---------------------------------------------------------------------------------
@@ -71,13 +75,25 @@ def test_first_is_the_first(n, expected, images):
         assert y.tolist() == [i % 4 for i in range(expected)]
 
 
-@pytest.mark.parametrize("key", ["path", "label", "bytes"])
-def test_the_hash_is_of_paths_labels_and_sizes(key, images, tmp_path):
-    table = json.loads((tmp_path / "index.json").read_text())
-    table[key][3], table[key][4] = table[key][4], table[key][3]
-    (tmp_path / "other.json").write_text(json.dumps(table))
-    assert load(tmp_path / "other.json", tmp_path).sha256 != images.sha256
-    assert load(tmp_path / "index.json", tmp_path).sha256 == images.sha256
+@pytest.mark.parametrize("key", ["path", "label", "bytes", "code"])
+def test_the_hash_is_of_paths_labels_sizes_and_the_code_that_reads(key, images, monkeypatch):
+    changed = table(images.root, images.paths)
+    if key == "code":
+        monkeypatch.setattr(image_files, "code_hash", lambda module: "another")
+    else:
+        changed[key][3], changed[key][4] = changed[key][4], changed[key][3]
+    save(changed, Path("data/made_up/other.safetensors"))
+    assert data.load(Path("data/made_up/other.safetensors")).sha256 != images.sha256
+    assert data.load(FILE).sha256 == images.sha256
+
+
+def test_a_list_without_its_images_says_what_to_run(images):
+    shutil.move(images.root, "elsewhere")
+    FILE.touch()
+    with pytest.raises(
+        FileNotFoundError, match=r"expected images in data/incoming/made_up, got nothing; run the fetch"
+    ):
+        data.load(FILE)
 
 
 def test_a_changed_a_broken_and_a_missing_file_are_named(images):
@@ -145,70 +161,102 @@ def test_half_of_the_training_views_are_mirrored(monkeypatch):
 
 def test_the_draw_is_a_function_of_seed_step_and_index_alone(images):
     # trap 25, trap 26
-    together, _ = images.augmented(torch.tensor([4, 7, 4]), step=9, seed=1)
+    view = images.pixels((9, 7), seed=1)
     torch.manual_seed(5)
-    alone, _ = images.augmented(torch.tensor([7]), step=9, seed=1)
-    assert torch.equal(alone[0], together[1])
-    assert torch.equal(together[0], together[2])
-    for step, seed in ((10, 1), (9, 2)):
-        assert not torch.equal(images.augmented(torch.tensor([7]), step=step, seed=seed)[0], alone)
+    assert torch.equal(images.pixels((9, 7), seed=1), view)
+    for draw, seed in (((10, 7), 1), ((9, 7), 2), ((9, 6), 1)):
+        assert not torch.equal(images.pixels(draw, seed=seed), view)
 
 
 # ---- The loader ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_workers", [0, 2])
-def test_training_batches_are_those_of_the_steps_and_a_resumed_run_sees_the_same(n_workers, images):
+@pytest.mark.parametrize("n_decoders", [0, 2])
+def test_training_batches_are_those_of_the_steps_and_a_resumed_run_sees_the_same(n_decoders, images):
     # trap 26, trap 39
     subset = nested_subset(images.y, 8, seed=3)
     state = torch.get_rng_state()
-    settings = {**SETTINGS, "n_workers": n_workers}
-    batches = list(training_batches(images, subset, first_step=1, n_steps=4, **settings))
+    batches = list(images.training_batches(subset, range(1, 4), **{**SETTINGS, "n_decoders": n_decoders}))
     assert torch.equal(torch.get_rng_state(), state)
     assert len(batches) == 3
     for step, (x, y) in enumerate(batches, start=1):
         indices = batch_indices(subset, step, 5, seed=3)
-        expected, labels = images.augmented(indices, step=step, seed=3)
-        assert torch.equal(x, expected)
-        assert torch.equal(y, labels)
+        expected = torch.stack([images.pixels((step, i), seed=3) for i in indices.tolist()])
+        assert torch.equal(x, expected.float() / 255)
+        assert torch.equal(y, images.y[indices])
 
 
-@pytest.mark.parametrize("n_workers", [0, 2])
-def test_evaluation_batches_are_the_images_in_order(n_workers, images):
-    settings = {**SETTINGS, "n_workers": n_workers}
-    del settings["seed"]
-    batches = list(evaluation_batches(images, torch.arange(12), **settings))
-    assert [len(y) for _, y in batches] == [5, 5, 2]
-    x, y = images.first()
-    assert torch.equal(torch.cat([part for part, _ in batches]), x)
-    assert torch.equal(torch.cat([part for _, part in batches]), y)
+def test_the_shares_of_two_processes_are_the_batch(images):
+    parts = [
+        next(iter(images.training_batches(torch.arange(12), range(3), **{**SETTINGS, "share": share})))
+        for share in (WHOLE, slice(0, 2), slice(2, 5))
+    ]
+    for whole, first, second in zip(*parts, strict=True):
+        assert torch.equal(torch.cat([first, second]), whole)
 
 
-@pytest.mark.parametrize("n_workers", [0, 1])
-def test_an_error_in_a_worker_is_one_line_that_names_the_file(n_workers, images):
+def test_another_augmentation_is_refused(images):
+    with pytest.raises(
+        ValueError, match=r"expected augment to be 'random_crop' for images read from files, got 'none'"
+    ):
+        next(iter(images.training_batches(torch.arange(12), range(3), **{**SETTINGS, "augment": "none"})))
+
+
+@pytest.mark.parametrize("n_decoders", [0, 1])
+def test_an_error_in_a_worker_is_one_line_that_names_the_file(n_decoders, images):
     (images.root / images.paths[7]).write_bytes(b"")
-    settings = {**SETTINGS, "n_workers": n_workers}
     with pytest.raises(ValueError, match=r"^expected \d+ bytes in val/n03/7.JPEG, got 0; fetch the data set again$"):
-        list(training_batches(images, torch.arange(8), first_step=0, n_steps=4, **settings))
+        list(images.training_batches(torch.arange(8), range(4), **{**SETTINGS, "n_decoders": n_decoders}))
 
 
 # ---- Real images --------------------------------------------------------------------------------------------------
 
 
-def test_all_203_classes_go_through(archive, tmp_path: Path):
-    restricted_imagenet.unpack(archive("imagenet-sample.tar.gz"), tmp_path, None)
-    table = restricted_imagenet.index(tmp_path, "test", None)
-    assert table["missing"] == []
-    (tmp_path / "index.json").write_text(json.dumps(table))
-    images = load(tmp_path / "index.json", tmp_path)
+@pytest.fixture
+def sample(archive, tmp_path, monkeypatch) -> None:
+    """Fetch the 203 full-size images, one a class, as the training and the test set of a user's ImageNet."""
+    monkeypatch.chdir(tmp_path)
+    restricted_imagenet.unpack(archive("imagenet-sample.tar.gz"), tmp_path / "mine", None)
+    (tmp_path / "mine/train").symlink_to(tmp_path / "mine/val")
+    monkeypatch.setenv("ROBACC_IMAGENET", str(tmp_path / "mine"))
+    fetch.restricted_imagenet(Path("data/restricted_imagenet"), None)
+
+
+def test_all_203_classes_go_through(sample):
+    images = data.load(Path("data/restricted_imagenet/test.safetensors"))
+    assert images.missing == ()
     counts = torch.bincount(images.y).tolist()
     assert counts == [len(indices) for indices in restricted_imagenet.SUPER_CLASSES.values()]
-    settings = {**SETTINGS, "batch_size": 64}
-    del settings["seed"]
-    for x, _ in evaluation_batches(images, torch.arange(203), **settings):
+    for indices in torch.arange(203).split(64):
+        x, _ = images.batch(indices)
         assert x.shape[1:] == (3, 224, 224)
         assert x.min() >= 0
         assert x.max() <= 1
         assert x.flatten(1).std(1).min() > 0.05  # a picture, not a blank
-    x, _ = images.augmented(torch.arange(20), step=0, seed=0)
-    assert x.flatten(1).std(1).min() > 0.01
+
+
+def test_the_papers_recipe_trains_on_them(sample):
+    """Two steps of four images instead of 33,000 of 256, with one attack step; everything else as it stands."""
+    path = Path("data/restricted_imagenet/train.safetensors")
+    recipe = params.load(ROOT / "params.yaml").recipes["restricted-imagenet-paper"].model_dump()
+    recipe |= {"steps": [[1, 2]], "batch_size": 4, "attack_steps": 1, "attack_step_size": 1.0}
+    settings = {"log_every": 1, "checkpoint_every": 1, "hardware": "cpu", "n_decoders": 1}
+    steps: list[int] = []
+    file, is_new = sweep.train_one(
+        Job("l2", 1.0, 203, 0),
+        steps.append,
+        train_set=path,
+        recipe=Recipe(**recipe),
+        settings=settings,
+        checkpoints=Path("checkpoints"),
+    )
+    assert is_new
+    assert sum(steps) == 2
+    model, spec = models.load(file)
+    assert spec["data"] == data.load(path).sha256
+    assert [row["step"] for row in spec["log"]] == [1, 2]
+    x, _ = data.load(Path("data/restricted_imagenet/test.safetensors")).first(2)
+    with torch.no_grad():
+        logits = model(x)
+    assert logits.shape == (2, 9)
+    assert logits.isfinite().all()

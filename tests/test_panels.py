@@ -17,13 +17,14 @@ def models(*predicted):
 def test_classes_are_those_of_the_data():
     assert panels.CLASSES["cifar10"] == cifar10.CLASSES
     assert panels.CLASSES["restricted_imagenet_64"] == tuple(restricted_imagenet.SUPER_CLASSES)
+    assert panels.CLASSES["restricted_imagenet"] == tuple(restricted_imagenet.SUPER_CLASSES)
     assert [int(name) for name in panels.CLASSES["mnist"]] == list(range(10))
 
 
 def test_every_data_set_has_its_names():
     assert set(get_args(params.DatasetName)) <= set(panels.NAMES)
     assert panels.NAMES.keys() == panels.LETTERS.keys() == panels.CLASSES.keys() == claims.PAPER_EPS.keys()
-    assert panels.LETTERS == {"mnist": "a", "cifar10": "b", "restricted_imagenet_64": "c"}
+    assert panels.LETTERS == {"mnist": "a", "cifar10": "b", "restricted_imagenet_64": "c", "restricted_imagenet": "d"}
 
 
 def test_of_each_class_the_first_that_every_model_gets_right():

@@ -135,8 +135,8 @@ WRONG = [
     # recipes
     (f"{RECIPE}.arch", "resnet", [f"{RECIPE}.arch", "'small_cnn', 'paper_cnn'", "'resnet'"]),
     (f"{RECIPE}.n_classes", 1, [f"{RECIPE}.n_classes", "greater than or equal to 2", "1"]),
-    (f"{RECIPE}.augment", "blur", [f"{RECIPE}.augment", "'none' or 'crop_flip'", "'blur'"]),
-    (f"{RECIPE}.padding", 2, [RECIPE, "padding of 0 where augment is none, got 2"]),
+    (f"{RECIPE}.augment", "blur", [f"{RECIPE}.augment", "'none', 'crop_flip' or 'random_crop'", "'blur'"]),
+    (f"{RECIPE}.padding", 2, [RECIPE, "padding of 0 where augment is not crop_flip, got 2"]),
     (f"{RECIPE}.padding", -1, [f"{RECIPE}.padding", "greater than or equal to 0", "-1"]),
     (f"{RECIPE}.optimizer", "lion", [f"{RECIPE}.optimizer", "'adam' or 'sgd'", "'lion'"]),
     (f"{RECIPE}.std", [0.0], [f"{RECIPE}.std.0", "greater than 0", "0.0"]),

@@ -128,7 +128,8 @@ def test_only_the_chosen_classes_are_read(tmp_path):
 def test_the_index_lists_files_and_copies_nothing(top, tmp_path, monkeypatch):
     source = put({f"{top}{name}": raw for name, raw in copy_of_imagenet().items()}, tmp_path / "mine")
     monkeypatch.setenv("ROBACC_IMAGENET", str(source))
-    root = rin.images_root(tmp_path / "unused")
+    root = rin.provide(tmp_path / "link", None)
+    assert rin.provide(tmp_path / "link", None) == root == tmp_path / "link"  # and again
     table = rin.index(root, "test", None)
     assert sorted(table["path"]) == sorted(
         name for name in copy_of_imagenet() if name[:3] == "val" and "n0144" not in name
@@ -144,14 +145,22 @@ def test_the_index_lists_files_and_copies_nothing(top, tmp_path, monkeypatch):
 def test_an_archive_is_unpacked_once_and_only_what_is_needed(tmp_path, monkeypatch):
     archive = pack(copy_of_imagenet(), tmp_path / "a.tar.gz")
     monkeypatch.setenv("ROBACC_IMAGENET", str(archive))
-    rin.unpack(archive, tmp_path / "raw", [DOG, FROG])
-    root = rin.images_root(tmp_path / "raw")
-    assert root == tmp_path / "raw"
+    (tmp_path / "user").mkdir()
+    (tmp_path / "raw").symlink_to(tmp_path / "user")  # of an earlier setting
+    root = rin.provide(tmp_path / "raw", [DOG, FROG])
+    assert not any((tmp_path / "user").iterdir())
     files = {file.relative_to(root).as_posix(): file for file in root.rglob("*.*")}
     assert files.keys() == {name for name in copy_of_imagenet() if DOG in name or FROG in name}
     before = {name: file.stat().st_mtime_ns for name, file in files.items()}
-    rin.unpack(archive, tmp_path / "raw", [DOG, FROG])
+    rin.provide(tmp_path / "raw", [DOG, FROG])
     assert {name: file.stat().st_mtime_ns for name, file in files.items()} == before
+
+
+def test_a_folder_that_is_in_the_way_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBACC_IMAGENET", str(put(copy_of_imagenet(), tmp_path / "mine")))
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(FileExistsError, match=r"expected nothing or a link at .*raw, which is to lead to .*mine"):
+        rin.provide(tmp_path / "raw", None)
 
 
 def test_a_split_without_these_classes_is_refused(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from robacc import data, image_files, restricted_imagenet
+from robacc import data
 from robacc.files import read_tensors
 from stages import cli, fetch
 from tests.test_cifar10 import make_tree
@@ -50,28 +50,19 @@ def test_restricted_imagenet_writes_an_index_that_opens(form, tmp_path, monkeypa
     source = put(files, tmp_path / "mine") if form == "folder" else pack(files, tmp_path / "mine.tar.gz")
     monkeypatch.setenv("ROBACC_IMAGENET", str(source))
     fetch.restricted_imagenet(Path("data/restricted_imagenet"), None)
-    root = restricted_imagenet.images_root(fetch.RAW / "restricted_imagenet")
-    images = image_files.load(Path("data/restricted_imagenet/train.json"), root)
+    images = data.load(Path("data/restricted_imagenet/train.safetensors"))
     x, y = images.first()
     assert x.shape == (6, 3, 224, 224)
     assert sorted(y.tolist()) == [0, 0, 1, 1, 2, 2]
     assert not {DOG, TABBY, FROG} & set(images.missing)
-    assert (fetch.RAW / "restricted_imagenet").exists() == (form == "archive")
-    assert str(tmp_path) not in Path("data/restricted_imagenet/train.json").read_text()
-
-
-def test_only_fetch_knows_the_set_of_full_size_images(monkeypatch, capsys):
-    name = "restricted_imagenet"
-    assert cli.parser(None, "dataset", datasets=fetch.MAKERS).parse_args(["--dataset", name]).dataset == name
-    with pytest.raises(SystemExit):
-        cli.parser(None, "dataset").parse_args(["--dataset", name])
-    assert "invalid choice" in capsys.readouterr().err
+    assert (data.RAW / "restricted_imagenet").is_symlink() == (form == "folder")
+    assert str(tmp_path).encode() not in Path("data/restricted_imagenet/train.safetensors").read_bytes()
 
 
 def test_a_setting_that_is_missing_is_one_line(monkeypatch):
     monkeypatch.delenv("ROBACC_IMAGENET", raising=False)
     monkeypatch.delenv("ROBACC_TRACEBACK", raising=False)
     monkeypatch.setattr(sys, "argv", ["fetch.py", "--dataset", "restricted_imagenet_64"])
-    arguments = cli.parser(None, "dataset", datasets=fetch.MAKERS)
+    arguments = cli.parser(None, "dataset")
     with pytest.raises(SystemExit, match=r"^fetch: expected ROBACC_IMAGENET to name a folder or .tar.gz archive"):
         cli.run(lambda args: fetch.MAKERS[args.dataset](Path("data"), None), arguments)
