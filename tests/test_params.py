@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from robacc.adversary import Attack
-from robacc.params import AttackParams, Natural, ParamsError, RecipeParams, load, model_id
+from robacc.params import AttackParams, AutoAttackParams, Natural, ParamsError, RecipeParams, load, model_id
 from robacc.training import Recipe
 
 FILE = Path(__file__).parent.parent / "params.yaml"
@@ -238,3 +238,26 @@ def test_model_ids_are_the_names_in_dvc_yaml(norm, eps, name):
 def test_model_ids_are_distinct():
     trained = load(FILE).trained("mnist")
     assert len({model_id("mnist", *ball) for ball in trained}) == len(trained)
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "natural_fraction", "seed", "rest"),
+    [
+        ("l2", 1.5, 0.0, 0, True),
+        ("l2", 1.5, 0.0, 1, False),  # another seed
+        ("l2", 1.5, 0.5, 0, False),  # half natural
+        ("l2", 0.5, 0.0, 0, False),  # another eps
+        ("linf", 1.5, 0.0, 0, False),  # that eps in the other norm
+        (None, 0.0, 0.0, 0, True),  # standard training
+        (None, 0.0, 0.0, 2, False),
+    ],
+)
+def test_the_rest_of_autoattack_is_for_the_models_it_names(norm, eps, natural_fraction, seed, rest):
+    section = AutoAttackParams(
+        n_images=256,
+        attacks=["apgd-ce"],
+        rest={"attacks": ["square"], "seeds": [0], "l2": [1.5], "linf": [0.3]},  # type: ignore[arg-type]
+        standard_eps={"l2": 1.5, "linf": 0.3},  # type: ignore[arg-type]
+        seed=0,
+    )
+    assert section.on(norm, eps, natural_fraction, seed) == (["apgd-ce", "square"] if rest else ["apgd-ce"])

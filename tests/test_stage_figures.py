@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import results_made_up
+from papermill import PapermillExecutionError
 
 from stages import figures
 
@@ -23,24 +24,41 @@ PER_DATA_SET = {
 }
 
 
-@pytest.mark.parametrize(
-    ("dataset", "name", "said"), [("cifar10", "small-cifar10", "cifar10"), (None, "small", "mnist")]
-)
-@pytest.mark.filterwarnings("ignore")  # papermill's own
-def test_a_notebook_runs_with_its_data_set(tmp_path, monkeypatch, dataset, name, said):
+@pytest.fixture
+def notebook(tmp_path, monkeypatch):
+    """Return what writes notebooks/<name>.ipynb, with the parameter `dataset` and one more cell."""
     monkeypatch.chdir(tmp_path)
     for variable in ("IPYTHONDIR", "PYTHONPATH", "MPLCONFIGDIR"):
         monkeypatch.setenv(variable, "")  # the stage sets them; this puts them back
-    cells = [nbformat.v4.new_code_cell('dataset = "mnist"'), nbformat.v4.new_code_cell("print(dataset)")]
-    cells[0].metadata["tags"] = ["parameters"]
-    source = Path("notebooks/small.ipynb")
-    source.parent.mkdir()
-    language = {"language_info": {"name": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=language), source)
-    figures.main(Namespace(notebooks=["small"], dataset=dataset))
-    (executed,) = Path("reports/notebooks").iterdir()
-    assert executed.name == f"{name}.ipynb"
-    assert json.loads(executed.read_text())["cells"][-1]["outputs"][0]["text"] == [f"{said}\n"]
+    Path("notebooks").mkdir()
+
+    def write(name: str, code: str) -> None:
+        cells = [nbformat.v4.new_code_cell('dataset = "mnist"'), nbformat.v4.new_code_cell(code)]
+        cells[0].metadata["tags"] = ["parameters"]
+        language = {"language_info": {"name": "python"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=language), f"notebooks/{name}.ipynb")
+
+    return write
+
+
+@pytest.mark.parametrize(("dataset", "ending", "said"), [("cifar10", "-cifar10", "cifar10"), (None, "", "mnist")])
+@pytest.mark.filterwarnings("ignore")  # papermill's own
+def test_notebooks_run_with_their_data_set(notebook, dataset, ending, said):
+    for name in ("one", "other", "third"):
+        notebook(name, f"print('{name}', dataset)")
+    figures.main(Namespace(notebooks=["one", "other", "third"], dataset=dataset))
+    executed = {file.name: json.loads(file.read_text()) for file in Path("reports/notebooks").iterdir()}
+    printed = {name: content["cells"][-1]["outputs"][0]["text"] for name, content in executed.items()}
+    assert printed == {f"{name}{ending}.ipynb": [f"{name} {said}\n"] for name in ("one", "other", "third")}
+
+
+@pytest.mark.filterwarnings("ignore")  # papermill's own
+def test_a_notebook_that_fails_fails_the_stage(notebook):
+    notebook("good", "print(1)")
+    notebook("bad", "1 / 0")
+    with pytest.raises(PapermillExecutionError, match="ZeroDivisionError"):
+        figures.main(Namespace(notebooks=["good", "bad"], dataset=None))
+    assert not Path("reports/notebooks/bad.ipynb").exists()
 
 
 @pytest.fixture(scope="module")
