@@ -128,7 +128,8 @@ def of_table(tensors: Mapping[str, Tensor], metadata: Mapping, root: Path) -> Im
     """Return the image set of a list that `save` wrote, its images in the folder `root`. FileNotFoundError without."""
     y, n_bytes, paths = tensors["y"], tensors["n_bytes"].tolist(), metadata["path"]
     if not root.exists():
-        raise FileNotFoundError(f"expected images in {root}, got nothing; run the fetch stage on this machine too")
+        command = f"dvc repro -f -s fetch_{root.name}"
+        raise FileNotFoundError(f"expected images in {root}, got nothing; run `{command}`, each machine has its own")
     content = json.dumps([paths, y.tolist(), n_bytes, metadata["code"]]).encode()
     missing = tuple(metadata["missing"])
     return ImageFiles(root, paths, n_bytes, y, hashlib.sha256(content).hexdigest(), metadata["source"], missing)

@@ -90,9 +90,8 @@ def test_the_hash_is_of_paths_labels_sizes_and_the_code_that_reads(key, images, 
 def test_a_list_without_its_images_says_what_to_run(images):
     shutil.move(images.root, "elsewhere")
     FILE.touch()
-    with pytest.raises(
-        FileNotFoundError, match=r"expected images in data/incoming/made_up, got nothing; run the fetch"
-    ):
+    message = "expected images in data/incoming/made_up, got nothing; run `dvc repro -f -s fetch_made_up`, each"
+    with pytest.raises(FileNotFoundError, match=message):
         data.load(FILE)
 
 
