@@ -75,16 +75,19 @@ def picture_rule(files: Iterable[Path], dataset: str) -> str:
     return panels.choose(labels(), panels.CLASSES[dataset]).rule
 
 
-def data_text(folder: Path) -> str:
-    """Return where the data in `folder` are from and which classes they lack, in words; only headers are read."""
+def data_source(folder: Path) -> dict[str, str]:
+    """Return where the `data` in a folder are from, and which classes it `lacks`, in words; only headers are read."""
     about = {}
     for split in ("train", "test"):
         with safe_open(must_exist(folder / f"{split}.safetensors"), "numpy") as file:
             about[split] = json.loads(file.metadata()["json"])
     sources = {SOURCES.get(part.get("source", ""), part.get("source", "")) for part in about.values()}
-    absent = [f"{split} {', '.join(part['missing'])}" for split, part in about.items() if part.get("missing")]
-    lacks = f"; classes that it lacks: {'; '.join(absent)}" if absent else ""
-    return f"{' and '.join(sorted(sources))}{lacks}"
+    lacking: dict[str, list[str]] = {}  # the classes, and which splits lack just these
+    for split, part in about.items():
+        if part.get("missing"):
+            lacking.setdefault(", ".join(part["missing"]), []).append(split)
+    lacks = [f"{' and '.join(splits)}: {classes}" for classes, splits in lacking.items()]
+    return {"data": " and ".join(sorted(sources)), "lacks": "; ".join(lacks)}
 
 
 def counted(n: int, unit: str) -> str:

@@ -34,7 +34,7 @@ def training(p: Params, dataset: DatasetName) -> dict:
         "paper_recipe": paper,
         "deviations": reporting.OTHER_DATA.get(dataset, []) + changed,
         "claims": ledger(dataset),
-        "data": reporting.data_text(Path("data") / dataset),
+        **reporting.data_source(Path("data") / dataset),
         "rule": reporting.picture_rule(pictures, dataset),
         **reporting.facts(dataset, tables),
     }

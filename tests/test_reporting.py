@@ -50,23 +50,25 @@ def test_claims_are_ordered_by_number():
 
 
 @pytest.mark.parametrize(
-    ("about", "words", "not_words"),
+    ("train", "test", "words", "lacks"),
     [
-        ({}, "the published files", "lack"),
-        ({"source": "official archive"}, "the published archive", "lossy"),
-        ({"source": "user's PNG tree"}, "not lossy", "lack"),
-        ({"source": "user's JPEG tree"}, "so it is lossy", "lack"),
-        ({"source": "user's ImageNet", "missing": ["n01", "n02"]}, "lacks: train n01, n02; test n01, n02", "lossy"),
-        ({"source": "a new kind"}, "a new kind", "lack"),
+        ({}, {}, "the published files", ""),
+        ({"source": "official archive"}, {"source": "official archive"}, "the published archive", ""),
+        ({"source": "user's PNG tree"}, {"source": "user's PNG tree"}, "not lossy", ""),
+        ({"source": "user's JPEG tree"}, {"source": "user's JPEG tree"}, "so it is lossy", ""),
+        ({"source": "user's ImageNet", "missing": ["n01", "n02"]},) * 2
+        + ("the user's copy of ImageNet", "train and test: n01, n02"),
+        ({"missing": ["n01"]}, {"missing": ["n02"]}, "the published files", "train: n01; test: n02"),
+        ({"source": "a new kind"}, {}, "a new kind and the published files", ""),
     ],
 )
-def test_the_source_of_the_data_is_told_from_the_headers(tmp_path, about, words, not_words):
-    for split in ("train", "test"):
+def test_the_source_of_the_data_is_told_from_the_headers(tmp_path, train, test, words, lacks):
+    for split, about in (("train", train), ("test", test)):
         header = {"json": json.dumps({"sha256": "0", **about})}
         save_file({"x": np.zeros(1)}, tmp_path / f"{split}.safetensors", metadata=header)
-    text = reporting.data_text(tmp_path)
-    assert words in text
-    assert not_words not in text
+    said = reporting.data_source(tmp_path)
+    assert words in said["data"]
+    assert said["lacks"] == lacks
 
 
 def test_every_source_that_the_data_can_have_has_its_words():
