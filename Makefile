@@ -25,7 +25,7 @@ cifar10: ## the same with CIFAR-10 (set ROBACC_CIFAR10 to images of your own, or
 restricted_imagenet_64: ## the same with Restricted ImageNet at 64 pixels (ROBACC_IMAGENET names your folder)
 restricted_imagenet: ## the paper's own at 224 pixels; for GPUs
 
-autoattack: $(READY)  ## the same with the whole of AutoAttack on every full-set model of MNIST: 17 minutes more on two cores
+autoattack: $(READY)  ## the same with the whole of AutoAttack on every full-set model of MNIST: half an hour more on two cores
 	@python -m stages.check
 	dvc exp run -S 'autoattack.mnist.attacks=[apgd-ce,apgd-t,fab-t,square]' -S 'autoattack.mnist.rest.attacks=[]'
 	@echo "The report: $(CURDIR)/reports/index.html"
