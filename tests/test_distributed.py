@@ -26,22 +26,11 @@ from robacc.norms import ball
 from robacc.seeding import generator
 from robacc.training import Job, Progress, Recipe, adversarial_batch, train, train_step
 from robacc.world import ALONE, World
+from tests.recipes_made_up import TINY
 
 ROOT = Path(__file__).parent.parent
-RECIPE = Recipe(
-    arch="small_cnn",
-    mean=[0.13],
-    std=[0.31],
-    optimizer="sgd",
-    lr=[[0.0, 0.05], [1.0, 0.01]],
-    weight_decay=0.001,
-    momentum=0.9,
-    batch_size=10,
-    steps=[[1, 4]],
-    attack_steps=3,
-    attack_step_size=0.5,
-    eps_warmup=0.0,
-)
+SGD = {"optimizer": "sgd", "lr": [[0.0, 0.05], [1.0, 0.01]], "momentum": 0.9}
+RECIPE = replace(TINY, **SGD, batch_size=10, steps=[[1, 4]], attack_steps=3)
 JOBS = [Job("l2", 1.0, 40, 0), Job("linf", 0.1, 40, 1, 0.5), Job("l2", 1.0, 40, 2, 0.5), Job("l2", 0.0, 40, 3)]
 
 

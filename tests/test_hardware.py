@@ -16,21 +16,9 @@ from robacc.hardware import CPU, Elsewhere, Hardware, answering, choose
 from robacc.norms import ball
 from robacc.seeding import generator
 from robacc.training import Job, Progress, Recipe, learning_rate, train, train_step
+from tests.recipes_made_up import TINY
 
-RECIPE = Recipe(
-    arch="small_cnn",
-    mean=[0.13],
-    std=[0.31],
-    optimizer="adam",
-    lr=[[0.0, 0.01], [1.0, 0.0]],
-    weight_decay=0.001,
-    momentum=0.9,
-    batch_size=9,
-    steps=[[1, 6]],
-    attack_steps=2,
-    attack_step_size=0.5,
-    eps_warmup=0.5,
-)
+RECIPE = replace(TINY, momentum=0.9, batch_size=9, eps_warmup=0.5)
 BF16 = Hardware(torch.device("cpu"), torch.bfloat16, tf32=False, compile_mode=None)
 FP16 = replace(BF16, precision=torch.float16)
 

@@ -6,6 +6,7 @@ The nets are trained here, shortly.
 """
 
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from robacc import data
 from robacc.adversary import Attack, attack, smallest_fooling_eps
 from robacc.models import predict
 from robacc.norms import NORMS, ball
-from robacc.training import Job, Recipe, train
+from robacc.training import Job, train
+from tests.recipes_made_up import TINY
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of their own imports
@@ -26,18 +28,13 @@ with warnings.catch_warnings():
     from art.estimators.classification import PyTorchClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-RECIPE = Recipe(
-    arch="small_cnn",
-    mean=[0.1307],
-    std=[0.3081],
-    optimizer="adam",
+RECIPE = replace(
+    TINY,
     lr=[[0.0, 0.003], [1.0, 0.0]],
     weight_decay=0.0,
-    momentum=0.0,
     batch_size=100,
     steps=[[1, 150]],
     attack_steps=5,
-    attack_step_size=0.5,
     eps_warmup=0.2,
 )
 EPS = {("standard", "linf"): 0.05, ("standard", "l2"): 0.5, ("robust", "linf"): 0.1, ("robust", "l2"): 1.0}

@@ -12,22 +12,10 @@ import torch
 
 from robacc import data, models, sweep
 from robacc.sweep import job_key, parallel, train_all, train_one, training_log
-from robacc.training import Job, Recipe
+from robacc.training import Job
+from tests.recipes_made_up import TINY
 
-RECIPE = Recipe(
-    arch="small_cnn",
-    mean=[0.13],
-    std=[0.31],
-    optimizer="adam",
-    lr=[[0.0, 0.01], [1.0, 0.0]],
-    weight_decay=0.0,
-    momentum=0.0,
-    batch_size=4,
-    steps=[[1, 2], [20, 3]],
-    attack_steps=2,
-    attack_step_size=0.5,
-    eps_warmup=0.0,
-)
+RECIPE = replace(TINY, weight_decay=0.0, batch_size=4, steps=[[1, 2], [20, 3]])
 JOBS = [Job("l2", 0.0, 10, 0), Job("linf", 0.1, 20, 1), Job("l2", 0.5, 10, 2, 0.5)]
 SETTINGS = {"log_every": 1, "checkpoint_every": 1}
 

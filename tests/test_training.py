@@ -16,21 +16,9 @@ from robacc.data import Images, batch_indices, content_hash, nested_subset
 from robacc.norms import ball
 from robacc.seeding import generator
 from robacc.training import Job, Progress, Recipe, adversarial_batch, learning_rate, train, train_step
+from tests.recipes_made_up import TINY
 
-ADAM = Recipe(
-    arch="small_cnn",
-    mean=[0.13],
-    std=[0.31],
-    optimizer="adam",
-    lr=[[0.0, 0.01], [1.0, 0.0]],
-    weight_decay=0.001,
-    momentum=0.0,
-    batch_size=8,
-    steps=[[1, 6]],
-    attack_steps=2,
-    attack_step_size=0.5,
-    eps_warmup=0.0,
-)
+ADAM = TINY
 SGD = replace(ADAM, optimizer="sgd", momentum=0.9)
 JOB = Job("l2", 1.0, n_train=20, seed=0)
 
