@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robacc.attacks import Loss, check_input, cross_entropy, feasible, input_gradient, random_start
-from robacc.models import CHUNK, frozen, predict
+from robacc.models import CHUNK, eval_mode, frozen, predict
 from robacc.norms import Ball, ball
 from robacc.seeding import generator
 
@@ -79,22 +79,25 @@ def strongest(
 class Attack:
     """The evaluation attack: PGD with `n_steps` from each of `losses`' starts.
 
-    Restart k maximises `losses[k]`: "cross_entropy" as in the paper, "margin" against a model whose
-    cross-entropy gradient vanishes. Steps are `step_size` * eps; from the second restart on, if
-    `shrink_from` is given, they shrink linearly from that share of eps to 0, after Croce & Hein 2020:
-    in l2 on images full of 0 and 1 the box swallows most of a small step.
+    Start k maximises `losses[k]`: "cross_entropy" as in the paper, "margin" against a model whose
+    cross-entropy gradient vanishes. Steps are `step_size` * eps, or shrink linearly from there to
+    `last_step_size` * eps, after Croce & Hein 2020: a first step as long as eps fools most examples at
+    once, and in l2 on images full of 0 and 1 the box swallows most of a small one. Once every loss had a
+    start, an example is left that none brought the share `give_up_below` of the way from its own margin
+    to a wrong answer: a share, so that the scale of the logits does not matter.
     """
 
     n_steps: int
     step_size: float
     losses: list[str]
-    shrink_from: float | None = None
+    last_step_size: float | None = None
+    give_up_below: float | None = None
 
-    def steps(self, restart: int, eps: float) -> tuple[float, float]:
-        """Return the first and the last step size of a restart."""
-        if restart == 0 or self.shrink_from is None:
-            return self.step_size * eps, self.step_size * eps
-        return self.shrink_from * eps, 0.0
+    def hopeless(self, start: int, clean: Tensor, best: Tensor) -> Tensor:
+        """Return which examples start number `start` leaves, [B], by the margins of image and best point, [B]."""
+        if self.give_up_below is None or not set(self.losses) <= set(self.losses[:start]):
+            return torch.zeros_like(best, dtype=torch.bool)
+        return best < (self.give_up_below - 1) * clean.abs()
 
 
 def attack(
@@ -102,17 +105,19 @@ def attack(
 ) -> tuple[Tensor, Tensor]:
     """Return the strongest adversarial examples found [N, ...], and whether each fools the model [N].
 
-    Later restarts only see examples that no earlier one has fooled. With eps = 0 the examples are
-    `x` itself, bit for bit. Every chunk of examples has its own seeded starts.
+    Later restarts only see examples that no earlier one has fooled, nor given up. With eps = 0 the examples
+    are `x` itself, bit for bit. Every chunk of examples has its own seeded starts.
     """
     check_input(x)
+    last = None if settings.last_step_size is None else settings.last_step_size * threat.eps
     found, fooled = [], []
     for index, (x_part, y_part) in enumerate(zip(x.split(CHUNK), y.split(CHUNK), strict=True)):
         best, best_margin = x_part.clone(), torch.full_like(y_part, -torch.inf, dtype=x.dtype)
+        with eval_mode(model), torch.no_grad():
+            clean = margin(model(x_part), y_part)
         for restart, loss in enumerate(settings.losses):
             start = random_start(x_part, threat, generator(seed, "attack", restart, index))
-            first, last = settings.steps(restart, threat.eps)
-            left = (best_margin <= 0).nonzero()[:, 0]
+            left = ((best_margin <= 0) & ~settings.hopeless(restart, clean, best_margin)).nonzero()[:, 0]
             if not len(left):
                 break
             x_adv, margins = strongest(
@@ -122,7 +127,7 @@ def attack(
                 threat,
                 start=start[left],
                 n_steps=settings.n_steps,
-                step_size=first,
+                step_size=settings.step_size * threat.eps,
                 last_step_size=last,
                 loss=LOSSES[loss],
             )
@@ -138,8 +143,7 @@ def shorter_attack(
 ) -> tuple[Tensor, Tensor]:
     """Return what `attack` returns for PGD from `start`, pulled into the ball: a quarter of the steps, shrinking.
 
-    `start` is the strongest point found in a larger ball: where that ball fooled the model, it often still does
-    when pulled into the smaller one; where it did not, the smaller ball holds nothing, unless it was searched badly.
+    `start` fools the model in a larger ball, and often still does when pulled into the smaller one.
     """
     found, fooled = [], []
     for x_part, y_part, start_part in zip(x.split(CHUNK), y.split(CHUNK), start.split(CHUNK), strict=True):
@@ -165,23 +169,22 @@ def smallest_fooling_eps(
     """Return for each example the smallest eps of the grid that fools the model, [N].
 
     0 where the clean image is misclassified, infinity where no attack of the grid succeeds. The grid is walked
-    downwards and what was found is carried on: every example first meets `shorter_attack` from its strongest point
-    of the larger ball. What that does not fool meets the full `attack`, but for an example that no attack fooled in
-    the larger ball, as the smaller one lies inside it. Robust accuracy at eps is the share of values above eps,
+    downwards and what was found is carried on: an example fooled in the larger ball first meets `shorter_attack`
+    from the point that fooled it there, then, if that fails, the full `attack`. An example that was not fooled
+    meets no smaller ball, which lies inside the larger. Robust accuracy at eps is the share of values above eps,
     so it can only fall with eps and is never above standard accuracy.
     """
     outcome = torch.where(predict(model, x) == y, torch.inf, 0.0)
-    promising, best = outcome > 0, x.clone()  # fooled so far; the strongest point found in a larger ball
+    best = x.clone()  # for each example of `walking` the point that fooled the model in the larger ball
+    walking = (outcome > 0).nonzero()[:, 0]
     for index, eps in enumerate(sorted(eps_grid, reverse=True)):
-        threat = ball(norm, eps)
-        right = (outcome > 0).nonzero()[:, 0] if index else outcome.new_empty(0, dtype=torch.long)
-        if len(right):
-            best[right], fooled = shorter_attack(model, x[right], y[right], threat, best[right], settings)
-            outcome[right[fooled]] = eps
-            promising[right[fooled]] = True
-        left = (promising & (outcome > eps)).nonzero()[:, 0]
+        threat, left = ball(norm, eps), walking
+        if index and len(left):
+            best[left], fooled = shorter_attack(model, x[left], y[left], threat, best[left], settings)
+            outcome[left[fooled]] = eps
+            left = left[~fooled]
         if len(left):
             best[left], fooled = attack(model, x[left], y[left], threat, settings, seed=seed)
             outcome[left[fooled]] = eps
-            promising[left[~fooled]] = False
+        walking = walking[outcome[walking] == eps]
     return outcome

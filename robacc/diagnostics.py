@@ -55,8 +55,10 @@ def check_model(model: nn.Module, x: Tensor, y: Tensor) -> None:
 
 def check_attack(
     model: nn.Module, x: Tensor, y: Tensor, norm: str, eps_grid: list[float], settings: Attack, *, seed: int
-) -> dict[str, float]:
-    """Attack `x` at eps 0 and the ends of the grid, each from nothing; return what was measured.
+) -> tuple[dict[str, float], list[Tensor]]:
+    """Attack `x` at eps 0 and at each of `eps_grid`, which rises, each from nothing.
+
+    Returns what was measured, and for each of `eps_grid` which examples were fooled [N]. One step at eps 0.
 
     | AssertionError if | what it means |
     |---|---|
@@ -65,11 +67,12 @@ def check_attack(
     | the reported success is not what the model says | successes are miscounted |
     | robust accuracy rises with eps | the attack is too weak at the larger eps |
     """
-    accuracies = []
+    outcomes = []
     largest_excess = -torch.inf
-    for eps in sorted({0.0, eps_grid[0], eps_grid[-1]}):
+    for eps in [0.0, *eps_grid]:
         threat = ball(norm, eps)
-        x_adv, fooled = attack(model, x, y, threat, settings, seed=seed)
+        strength = settings if eps else replace(settings, n_steps=1)
+        x_adv, fooled = attack(model, x, y, threat, strength, seed=seed)
         where = f"at {norm} eps {eps}"
         _require(x_adv.isfinite().all(), f"adversarial examples {where} are not finite")
         _require(x_adv.min() >= 0 and x_adv.max() <= 1, f"adversarial examples {where} leave [0, 1]")
@@ -79,9 +82,11 @@ def check_attack(
         largest_excess = max(largest_excess, excess)
         _require(torch.equal(predict(model, x_adv) != y, fooled), f"success {where} is not what the model says")
         _require(eps > 0 or torch.equal(x_adv, x), "the attack with eps 0 changes the images")
-        accuracies.append((~fooled).double().mean().item())
+        outcomes.append(fooled)
+    accuracies = [(~fooled).double().mean().item() for fooled in outcomes]
     _require(accuracies == sorted(accuracies, reverse=True), f"robust accuracy rises with eps: {accuracies}")
-    return {"n": len(x), "largest_excess": largest_excess, "std_acc": accuracies[0], "rob_acc": accuracies[-1]}
+    measured = {"n": len(x), "largest_excess": largest_excess, "std_acc": accuracies[0], "rob_acc": accuracies[-1]}
+    return measured, outcomes[1:]
 
 
 class Scaled(nn.Module):
@@ -114,11 +119,13 @@ def check_masking(
     eps: float,
     settings: Attack,
     *,
+    fooled: Tensor,
     seed: int,
     other: nn.Module | None = None,
 ) -> dict[str, float]:
     """Look for gradient masking (Athalye et al. 2018) on `x` at one eps; return what was measured, as shares.
 
+    `fooled` [N]: what the attack under test did there; stronger ones only meet the examples that it left.
     `other`: a model trained in the same way on another seed, from which attacks are transferred.
 
     | AssertionError if | what it means |
@@ -131,21 +138,21 @@ def check_masking(
     | `huge_eps` (the whole box) is over chance | the attack fails even where every image is allowed |
     """
 
-    def accuracy(victim: nn.Module, radius: float, strength: Attack) -> float:
-        _, fooled = attack(victim, x, y, ball(norm, radius), strength, seed=seed)
-        return (~fooled).double().mean().item()
+    def n_robust(victim: nn.Module, x: Tensor, y: Tensor, radius: float, strength: Attack, seed: int = seed) -> int:
+        return int((~attack(victim, x, y, ball(norm, radius), strength, seed=seed)[1]).sum())
 
+    left = (x[~fooled], y[~fooled], eps)
     longer = replace(settings, n_steps=3 * settings.n_steps)
-    oftener = replace(settings, losses=2 * settings.losses)
+    oftener = replace(settings, give_up_below=None)
     whole_box = 1.0 if norm == "linf" else math.sqrt(x[0].numel())
     measured = {
         "eps": eps,
         "zero_gradients": zero_gradients(model, x, y, settings.losses),
-        "rob_acc": accuracy(model, eps, settings),
-        "more_steps": accuracy(model, eps, longer),
-        "more_restarts": accuracy(model, eps, oftener),
-        "scaled": accuracy(Scaled(model, 1000.0).eval(), eps, settings),
-        "huge_eps": accuracy(model, whole_box, settings),
+        "rob_acc": len(left[0]) / len(x),
+        "more_steps": n_robust(model, *left, longer, seed + 1) / len(x),
+        "more_restarts": n_robust(model, *left, oftener, seed + 1) / len(x),
+        "scaled": n_robust(Scaled(model, 1000.0).eval(), x, y, eps, settings) / len(x),
+        "huge_eps": n_robust(model, x, y, whole_box, settings) / len(x),
     }
     if other is not None:
         x_adv, _ = attack(other, x, y, ball(norm, eps), settings, seed=seed)

@@ -66,9 +66,12 @@ def evaluate(
     eps_grid = sorted(eps_grid)
     x_checked, y_checked = x[:n_checked], y[:n_checked]
     check_model(model, x_checked, y_checked)
-    checks = check_attack(model, x_checked, y_checked, norm, eps_grid, settings, seed=seed)
     middle = eps_grid[(len(eps_grid) - 1) // 2]
-    masking = check_masking(model, x_checked, y_checked, norm, middle, settings, seed=seed, other=other)
+    ends = sorted({middle, eps_grid[-1]})
+    checks, fooled = check_attack(model, x_checked, y_checked, norm, ends, settings, seed=seed)
+    masking = check_masking(
+        model, x_checked, y_checked, norm, middle, settings, fooled=fooled[0], seed=seed, other=other
+    )
     fooling = smallest_fooling_eps(model, x[:n_robust], y[:n_robust], norm, eps_grid, settings, seed=seed)
     renamed = {f"masking_{name}": value for name, value in masking.items()}
     return Outcomes(y, predict(model, x), norm, eps_grid, fooling), {**checks, **renamed}

@@ -1,7 +1,9 @@
 """Result files: written whole or not at all, and the same bytes for the same content."""
 
+import io
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,9 +54,15 @@ def write_csv(rows: list[dict] | pd.DataFrame, path: Path) -> None:
 
 
 def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
-    """Write arrays as compressed .npz, readable without torch."""
-    with whole(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    """Write arrays as compressed .npz, readable without torch.
+
+    Not by `np.savez_compressed`: its headers, and so the file's hash, change with the patch version of Python.
+    """
+    with whole(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

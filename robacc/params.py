@@ -146,14 +146,15 @@ class AttackParams(Section):
     """The evaluation attack; `robacc.evaluation.Attack` has the same fields."""
 
     n_steps: Annotated[int, Field(ge=1)]
-    step_size: Annotated[float, Field(gt=0, le=1)]
+    step_size: Annotated[float, Field(gt=0, le=2)]
+    last_step_size: Annotated[float, Field(ge=0, le=2)]
     losses: Annotated[list[Literal["cross_entropy", "margin"]], Field(min_length=1)]
-    shrink_from: Annotated[float, Field(gt=0, le=2)]
+    give_up_below: Share
 
     @model_validator(mode="after")
     def _reaches(self) -> "AttackParams":
-        if self.n_steps * self.step_size < 1:
-            raise ValueError("n_steps * step_size of at least 1, or the attack cannot reach its eps")
+        if self.n_steps * (self.step_size + self.last_step_size) < 2:
+            raise ValueError("steps that add up to 1 (of eps) or more, or the attack cannot reach its eps")
         return self
 
 

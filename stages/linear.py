@@ -65,8 +65,9 @@ def main(args: argparse.Namespace) -> None:
     files = [Path("data/mnist") / f"{split}.safetensors" for split in ("train", "test")]
     train, test = (linear.binary(data.load(file), classes=settings.classes) for file in files)
     ways = solvers(settings)
-    work = [delayed(study)(key, fit, train, test, settings) for key, fit in ways]
-    parts = Parallel(cli.n_workers(), backend="multiprocessing")([*work, delayed(noise)(ways[0][1], train, settings)])
+    work = [delayed(noise)(ways[0][1], train, settings)]  # the longest first, so that no core waits for it
+    work += [delayed(study)(key, fit, train, test, settings) for key, fit in reversed(ways)]
+    parts = Parallel(cli.n_workers(), backend="multiprocessing")(work)[::-1]
     for name in linear.TABLES:
         rows = [row for part in parts for row in part.get(name, [])]
         counted = "n_correct" in rows[0]

@@ -1,20 +1,41 @@
 """Train one ball at every smaller training-set size and measure standard accuracy on the test set."""
 
 import argparse
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stages import cli
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and where it is."""
+
+    name: str
+    file: Path
+
+    def __str__(self) -> str:
+        return f"standard accuracy: {self.name}"
+
+
+def count_correct(trained: Trained, on_progress, *, test_set: Path, device: str) -> tuple[int, int, str]:  # noqa: ANN001
+    """Return how many test images there are, on how many a model is right, and the hash of its training set."""
+    from robacc import data, hardware, models
+
+    model, spec = models.load(trained.file)
+    x, y = data.load(test_set).first()
+    n_correct = int((models.predict(hardware.answering(model, device), x) == y).sum())
+    on_progress(1)
+    return len(y), n_correct, spec["subset"]
+
+
 def main(args: argparse.Namespace) -> None:
     """Write results/sweep/<id>.csv: one row a trained model."""
-    import torch
-
-    from robacc import data, hardware, models, params, sweep
+    from robacc import params, sweep
     from robacc.files import write_csv
     from robacc.training import Job, Recipe
 
-    torch.set_num_threads(1)
     p = params.load()
     recipe = Recipe(**p.recipe(args.dataset).model_dump())
     sizes = p.datasets[args.dataset].sizes
@@ -28,21 +49,21 @@ def main(args: argparse.Namespace) -> None:
         checkpoints=Path("checkpoints"),
         n_workers=cli.n_workers(),
     )
-    x, y = data.load(folder / "test.safetensors").first()
+    work = partial(count_correct, test_set=folder / "test.safetensors", device=p.training.hardware)
+    trained = [Trained(str(job), file) for job, file in zip(jobs, files, strict=True)]
+    results = sweep.parallel(work, trained, units=[1] * len(trained), unit="models", n_workers=cli.n_workers())
     rows = []
-    for job, file in zip(jobs, files, strict=True):
-        model, spec = models.load(file)
-        model = hardware.answering(model, p.training.hardware)
+    for job, (n, n_correct, subset) in zip(jobs, results, strict=True):
         steps = recipe.n_steps(job.n_train)
         rows.append(
             {
                 "n_train": job.n_train,
                 "seed": job.seed,
-                "n": len(y),
-                "n_correct": int((models.predict(model, x) == y).sum()),
+                "n": n,
+                "n_correct": n_correct,
                 "steps": steps,
                 "epochs": steps * recipe.batch_size / job.n_train,
-                "subset_sha256": spec["subset"],
+                "subset_sha256": subset,
             }
         )
     write_csv(rows, Path("results/sweep") / f"{params.model_id(args.dataset, args.norm, args.eps)}.csv")

@@ -11,7 +11,7 @@ from robacc import adversary, diagnostics
 from robacc.adversary import Attack, attack
 from robacc.diagnostics import check_attack, check_masking, check_model, zero_gradients
 from robacc.models import predict
-from robacc.norms import L2, NORMS, Linf
+from robacc.norms import L2, NORMS, Linf, ball
 
 both_norms = pytest.mark.parametrize("norm", NORMS)
 GRID = {"linf": [0.01, 0.03, 0.08], "l2": [0.05, 0.15, 0.3]}
@@ -22,7 +22,7 @@ STRONG = Attack(n_steps=60, step_size=0.2, losses=["cross_entropy"])
 
 
 def checked(model: nn.Module, x: Tensor, norm: str = "linf") -> dict[str, float]:
-    return check_attack(model, x, predict(model, x), norm, GRID[norm], STRONG, seed=0)
+    return check_attack(model, x, predict(model, x), norm, GRID[norm], STRONG, seed=0)[0]
 
 
 @both_norms
@@ -187,7 +187,8 @@ class Hidden(nn.Module):
 
 
 def masking(model: nn.Module, x: Tensor, y: Tensor, settings: Attack = STRONG, eps: float = 0.03, **kwargs):
-    return check_masking(model, x, y, "linf", eps, settings, seed=0, **kwargs)
+    _, fooled = attack(model, x, y, Linf(eps), settings, seed=0)
+    return check_masking(model, x, y, "linf", eps, settings, fooled=fooled, seed=0, **kwargs)
 
 
 @both_norms
@@ -197,7 +198,8 @@ def test_an_honest_model_passes_and_its_measures_are_the_closed_form(norm, linea
     y = predict(model, x)
     settings = dataclasses.replace(STRONG, losses=["cross_entropy", "margin"])
     eps = GRID[norm][1]
-    measured = check_masking(model, x, y, norm, eps, settings, seed=0, other=linear())
+    _, fooled = attack(model, x, y, ball(norm, eps), settings, seed=0)
+    measured = check_masking(model, x, y, norm, eps, settings, fooled=fooled, seed=0, other=linear())
     expected = (closed_form(model, x, y, norm) > eps).double().mean().item()
     assert 0 < expected < 1
     same = ("rob_acc", "more_steps", "more_restarts", "scaled", "transfer")
@@ -229,6 +231,13 @@ def test_an_attack_that_stops_too_early_is_found(linear, pixels):
     short = Attack(n_steps=10, step_size=0.03, losses=["margin"])
     with pytest.raises(AssertionError, match="with more steps; raise n_steps"):
         masking(model, x, predict(model, x), short)
+
+
+def test_where_every_example_is_fooled_nothing_is_left_for_stronger_attacks(linear, pixels):
+    model, x = linear(), pixels(10, 0.4, 0.6)
+    settings = dataclasses.replace(STRONG, losses=["margin"])
+    measured = masking(model, x, predict(model, x), settings, eps=1.0)
+    assert (measured["rob_acc"], measured["more_steps"], measured["more_restarts"]) == (0.0, 0.0, 0.0)
 
 
 def test_a_loss_that_underflows_is_found(linear, pixels):
@@ -265,13 +274,19 @@ def test_a_gradient_that_lies_is_found_in_the_whole_box(linear, pixels):
 
 
 def test_an_attack_that_lives_on_luck_is_found(monkeypatch, linear, pixels):
-    # trap 7: each restart fools examples of its own
+    # trap 7: other starts fool other examples. They meet what was left, and never give up
     model, x = linear(), pixels(40, 0.4, 0.6)
+    y, settings = predict(model, x), dataclasses.replace(STRONG, losses=["margin"], give_up_below=0.5)
+    left = len(x) - int(attack(model, x, y, Linf(0.01), settings, seed=0)[1].sum())
+    asked = []
 
     def lucky(model: nn.Module, x: Tensor, y: Tensor, threat: Linf, settings: Attack, *, seed: int):
-        fooled = torch.arange(len(x)) < 5 * len(settings.losses)
-        return x, fooled | (threat.eps == 1.0)
+        asked.append((len(x), settings.n_steps, settings.give_up_below, seed))
+        x_adv, fooled = attack(model, x, y, threat, settings, seed=0)
+        return x_adv, fooled | (settings.give_up_below is None)
 
     monkeypatch.setattr(diagnostics, "attack", lucky)
-    with pytest.raises(AssertionError, match="with more restarts; add losses"):
-        masking(model, x, predict(model, x))
+    with pytest.raises(AssertionError, match=r"0\.000 with more restarts; add losses"):
+        masking(model, x, y, settings, eps=0.01)
+    assert 4 < left < len(x)
+    assert asked[:2] == [(left, 3 * STRONG.n_steps, 0.5, 1), (left, STRONG.n_steps, None, 1)]

@@ -79,7 +79,8 @@ def test_the_attack_is_an_attack_of_the_adversary():
     fields = {field.name for field in dataclasses.fields(Attack)}
     assert set(AttackParams.model_fields) == fields
     attack = Attack(**load(FILE).evaluate["mnist"].attack.model_dump())
-    assert attack.n_steps * attack.step_size >= 1  # trap 23
+    assert attack.n_steps * attack.step_size / 2 >= 1  # trap 23
+    assert attack.last_step_size == 0
 
 
 # trap 36: every kind of wrong value, the words that its message must have
@@ -155,7 +156,7 @@ WRONG = [
     # trap 23: an attack that cannot reach its eps, or a step longer than eps
     (f"{RECIPE}.attack_steps", 1, [RECIPE, "attack_steps * attack_step_size of at least 1"]),
     (f"{RECIPE}.attack_step_size", 1.5, [f"{RECIPE}.attack_step_size", "less than or equal to 1", "1.5"]),
-    ("evaluate.mnist.attack.n_steps", 2, ["evaluate.mnist.attack", "n_steps * step_size of at least 1"]),
+    ("evaluate.mnist.attack.n_steps", 1, ["evaluate.mnist.attack", "steps that add up to 1 (of eps) or more"]),
     ("evaluate.mnist.attack.step_size", 0.0, ["evaluate.mnist.attack.step_size", "greater than 0", "0.0"]),
     (
         "evaluate.mnist.attack.losses",
