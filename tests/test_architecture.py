@@ -228,6 +228,12 @@ def test_the_expansion_is_that_of_the_grid():
     assert not any("${" in json.dumps(stage) for stage in STAGE_OF.values())
 
 
+def test_the_lock_names_no_stage_that_is_gone():
+    """DVC keeps what it once locked, and reads and writes all of it at every stage."""
+    locked = YAML(typ="safe", pure=True).load(ROOT / "dvc.lock")["stages"]
+    assert sorted(set(locked) - set(STAGE_OF)) == []
+
+
 def dataset_of(stage: dict) -> str:
     """Return the data set in a stage's command; MNIST's is not always named."""
     found = re.search(r"--dataset (\S+)", stage["cmd"])
