@@ -143,7 +143,7 @@ class Training(Section):
 
 
 class AttackParams(Section):
-    """The evaluation attack; `robacc.evaluation.Attack` has the same fields."""
+    """The evaluation attack; `robacc.adversary.Attack` has the same fields."""
 
     n_steps: Annotated[int, Field(ge=1)]
     step_size: Annotated[float, Field(gt=0, le=2)]
