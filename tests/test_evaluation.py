@@ -205,6 +205,7 @@ def test_evaluate_looks_for_masking_in_the_middle_of_the_grid(linear, pixels):
     settings = dataclasses.replace(STRONG, losses=["margin"])
     _, checks = evaluate(*args, settings, n_robust=40, n_checked=40, seed=0)
     assert checks["masking_eps"] == 0.03
+    assert checks["rob_acc"] < checks["masking_rob_acc"]  # the first at the largest eps
     assert "masking_transfer" not in checks
     _, checks = evaluate(*args, settings, n_robust=40, n_checked=40, seed=0, other=linear())
     assert checks["masking_transfer"] == checks["masking_rob_acc"]
