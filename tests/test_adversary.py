@@ -223,7 +223,7 @@ def test_the_losses_are_the_ones_of_params():
     assert {"cross_entropy": cross_entropy, "margin": margin} == LOSSES
 
 
-def test_steps_shrink_linearly_from_the_second_restart_on(linear, pixels, monkeypatch):
+def test_steps_shrink_linearly_from_the_first_to_the_last_in_every_start(linear, pixels, monkeypatch):
     sizes = []
     monkeypatch.setattr(Linf, "step", lambda self, grad, step_size: sizes.append(step_size) or 0 * grad)
     model, x = linear(), pixels(1, 0.4, 0.6)
