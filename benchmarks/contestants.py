@@ -1,5 +1,6 @@
 """The nets as one would write them first, and PGD in linf by the peers: what ours is timed against."""
 
+import copy
 import warnings
 from collections.abc import Callable
 
@@ -22,9 +23,12 @@ Attack = Callable[[Tensor, Tensor], Tensor]  # x, y -> x_adv
 
 
 def plain(net: nn.Sequential) -> nn.Sequential:
-    """Return the net with the same parameters, every `StridedPair` as the two layers it stands for."""
+    """Return a copy of the net in PyTorch's default layout, every `StridedPair` as the two layers it stands for.
+
+    A copy, as a change of layout would change it, and the speed, in the net itself.
+    """
     layers: list[nn.Module] = []
-    for layer in net:
+    for layer in copy.deepcopy(net):
         if isinstance(layer, StridedPair):
             layers += [layer.conv1, nn.ReLU(), layer.conv2, nn.ReLU()]
         elif isinstance(layer, nn.Sequential):
