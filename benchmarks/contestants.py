@@ -1,6 +1,5 @@
-"""The nets as one would write them first, and PGD in linf by the peers: what ours is timed against."""
+"""PGD in linf, ours and by the peers: what is timed."""
 
-import copy
 import warnings
 from collections.abc import Callable
 
@@ -9,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robacc.attacks import pgd
-from robacc.models import FlattenChannelsLast, StridedPair
 from robacc.norms import Linf
 
 with warnings.catch_warnings():
@@ -20,22 +18,6 @@ with warnings.catch_warnings():
     from art.estimators.classification import PyTorchClassifier
 
 Attack = Callable[[Tensor, Tensor], Tensor]  # x, y -> x_adv
-
-
-def plain(net: nn.Sequential) -> nn.Sequential:
-    """Return a copy of the net in PyTorch's default layout, every `StridedPair` as the two layers it stands for.
-
-    A copy, as a change of layout would change it, and the speed, in the net itself.
-    """
-    layers: list[nn.Module] = []
-    for layer in copy.deepcopy(net):
-        if isinstance(layer, StridedPair):
-            layers += [layer.conv1, nn.ReLU(), layer.conv2, nn.ReLU()]
-        elif isinstance(layer, nn.Sequential):
-            layers.append(plain(layer))
-        else:
-            layers.append(FlattenChannelsLast() if isinstance(layer, FlattenChannelsLast) else layer)
-    return nn.Sequential(*layers).to(memory_format=torch.contiguous_format)
 
 
 def ours(net: nn.Module, *, eps: float, step_size: float, n_steps: int) -> Attack:
@@ -57,9 +39,11 @@ def plain_loop(net: nn.Module, *, eps: float, step_size: float, n_steps: int) ->
     return attack
 
 
-def by_torchattacks(net: nn.Module, *, eps: float, step_size: float, n_steps: int) -> Attack:
+def by_torchattacks(
+    net: nn.Module, *, eps: float, step_size: float, n_steps: int, random_start: bool = False
+) -> Attack:
     """Return the PGD of torchattacks."""
-    return torchattacks.PGD(net, eps=eps, alpha=step_size, steps=n_steps, random_start=False)
+    return torchattacks.PGD(net, eps=eps, alpha=step_size, steps=n_steps, random_start=random_start)
 
 
 def by_foolbox(net: nn.Module, *, eps: float, step_size: float, n_steps: int) -> Attack:

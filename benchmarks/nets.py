@@ -1,0 +1,24 @@
+"""The nets as one would write them first: what the peers get. Apart, as the tests have not every peer."""
+
+import copy
+
+import torch
+from torch import nn
+
+from robacc.models import FlattenChannelsLast, StridedPair
+
+
+def plain(net: nn.Sequential) -> nn.Sequential:
+    """Return a copy of the net in PyTorch's default layout, every `StridedPair` as the two layers it stands for.
+
+    A copy, as a change of layout would change it, and the speed, in the net itself.
+    """
+    layers: list[nn.Module] = []
+    for layer in copy.deepcopy(net):
+        if isinstance(layer, StridedPair):
+            layers += [layer.conv1, nn.ReLU(), layer.conv2, nn.ReLU()]
+        elif isinstance(layer, nn.Sequential):
+            layers.append(plain(layer))
+        else:
+            layers.append(FlattenChannelsLast() if isinstance(layer, FlattenChannelsLast) else layer)
+    return nn.Sequential(*layers).to(memory_format=torch.contiguous_format)
