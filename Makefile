@@ -7,7 +7,7 @@ export PYTHONHASHSEED := 0
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro cifar10 restricted_imagenet_64 restricted_imagenet autoattack share collect test smoke bench check report dag clean
+.PHONY: help repro status autoattack share collect test smoke bench check report dag clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9_]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_]+):[^#]*## /\1\t/' | expand -t 24
@@ -17,7 +17,15 @@ repro: $(READY)  ## fetch the data, run every stage that is not up to date, say 
 	dvc repro
 	@echo "The report: $(CURDIR)/reports/index.html"
 
-cifar10 restricted_imagenet_64 restricted_imagenet: $(READY)
+status: $(READY)  ## after an edit: which stages `dvc repro` would run
+	@python -m stages.check
+	dvc repro --quiet code
+	dvc status
+
+# Every data set beside MNIST is a target: a file of its name in robacc/datasets.
+DATASETS := $(filter-out facts mnist __init__,$(basename $(notdir $(wildcard robacc/datasets/*.py))))
+.PHONY: $(DATASETS)
+$(DATASETS): $(READY)
 	@python -m stages.check
 	dvc exp run -S 'run.$@=[$@]'
 	@echo "The report: $(CURDIR)/reports/index.html"
@@ -33,12 +41,12 @@ autoattack: $(READY)  ## the same with the whole of AutoAttack on every full-set
 PART ?= 1/1
 # The balls that this machine trains and attacks: of n machines, every n-th. A ball's stages stay together.
 SHARE = awk -v part=$(firstword $(subst /, ,$(PART))) -v of=$(lastword $(subst /, ,$(PART))) \
-  'match($$0, /^(train_robust|train|size_sweep|evaluate|autoattack)_/) { \
+  'match($$0, /^(train|train_judges|size_sweep|evaluate|autoattack)(_[a-z0-9_]+)?@/) { \
      ball = substr($$0, RLENGTH + 1); if (!(ball in number)) number[ball] = n++; if (number[ball] % of == part - 1) print }'
 
 share: $(READY)  ## PART=2/3: compute the second third of the balls, push it to the DVC remote for `make collect`
 	@python -m stages.check
-	dvc repro --pull $$(dvc stage list --name-only | grep '^fetch')
+	dvc repro --pull code $$(dvc stage list --name-only | grep '^fetch')
 	set -e; for stage in $$(dvc stage list --name-only | $(SHARE)); do dvc repro --pull -s $$stage; done
 	dvc push --run-cache
 
@@ -55,7 +63,7 @@ smoke: $(READY)  ## run the whole graph on the recipe mnist-smoke in a temporary
 
 bench: $(READY)  ## measure the hot loops beside the peers'; writes benchmarks/
 	python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
-	dvc repro train_standard@mnist train_robust_mnist_linf@0.1
+	dvc repro train@mnist-standard train@mnist-linf-0.1
 	python -m benchmarks.bench
 
 check: $(READY)  ## lint, format and type checks

@@ -25,16 +25,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contestants import PEERS, by_torchattacks, ours
 from benchmarks.nets import plain
-from robacc import data, models, sweep
-from robacc.adversary import Attack, smallest_fooling_eps
-from robacc.attacks import pgd, random_start
+from robacc import parallel
+from robacc.attack.adversary import smallest_fooling_eps
+from robacc.attack.norms import threat_model
+from robacc.attack.pgd import pgd, random_start
+from robacc.balls import Ball
 from robacc.files import must_exist, write_csv
-from robacc.norms import ball
+from robacc.images import in_memory, loading
+from robacc.nets import cifar_resnet
+from robacc.nets import model as nets
+from robacc.params import Attack, Recipe
 from robacc.params import load as load_params
-from robacc.plotting import save, use_style
-from robacc.resnets import cifar_resnet
+from robacc.report.plotting import save, use_style
 from robacc.seeding import generator
-from robacc.training import Job, Recipe
+from robacc.training import store
+from robacc.training.jobs import Job
 
 FOLDER = Path("benchmarks")
 BATCH, N_STEPS = 100, 5
@@ -133,12 +138,15 @@ def evaluations(n_images: int = 1000) -> list[dict]:
     """
     torch.set_num_threads(1)
     torch.manual_seed(0)  # of the peer's random starts
-    x, y = data.load(must_exist(Path("data/mnist/test.safetensors"))).first(n_images)
+    x, y = loading.load(must_exist(Path("data/mnist/test.safetensors"))).first(n_images)
     grid = [0.05, 0.1, 0.2, 0.3]
-    short, long = (Attack(n, 1.0, ["cross_entropy"] * 2, last_step_size=0.0) for n in (20, 40))
+    short, long = (
+        Attack(n_steps=n, step_size=1.0, last_step_size=0.0, losses=["cross_entropy"] * 2, skip_below=None)
+        for n in (20, 40)
+    )
     rows = []
     for name in ("standard", "linf-0.1"):
-        net, _ = models.load(Path(f"models/mnist-{name}/seed0-natural0.0.safetensors"))
+        net, _ = nets.load(Path(f"models/mnist-{name}/seed0-natural0.0.safetensors"))
         assert isinstance(net, nn.Sequential)
         their_net = plain(net).eval()
         found: dict[str, list[float]] = {}
@@ -153,7 +161,7 @@ def evaluations(n_images: int = 1000) -> list[dict]:
                 right = torch.ones(len(x), dtype=torch.bool)
                 for _ in range(2):
                     x_adv = torch.cat([attack(*part, eps) for part in zip(x.split(500), y.split(500), strict=True)])
-                    right &= models.predict(victim, x_adv) == y
+                    right &= nets.predict(victim, x_adv) == y
                 shares.append(right.double().mean().item())
             return shares
 
@@ -161,8 +169,8 @@ def evaluations(n_images: int = 1000) -> list[dict]:
             starts = generator(0)
 
             def attack(x: Tensor, y: Tensor, eps: float) -> Tensor:
-                start = random_start(x, ball("linf", eps), starts)
-                return pgd(net, x, y, ball("linf", eps), start=start, n_steps=40, step_size=0.0625 * eps)
+                start = random_start(x, threat_model("linf", eps), starts)
+                return pgd(net, x, y, threat_model("linf", eps), start=start, n_steps=40, step_size=0.0625 * eps)
 
             found["ours, no example leaves"] = curve(attack, net)
 
@@ -193,11 +201,11 @@ def our_sweep(n_jobs: int, n_steps: int, n_workers: int) -> float:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pixels = torch.randint(0, 256, (6000, 1, 28, 28), dtype=torch.uint8, generator=generator(0))
-        data.save(pixels, torch.arange(6000) % 10, folder / "train.safetensors")
-        jobs = [Job("linf", 0.3, 6000, seed) for seed in range(n_jobs)]
+        in_memory.save(pixels, torch.arange(6000) % 10, folder / "train.safetensors")
+        jobs = [Job(Ball("linf", 0.3), 6000, seed) for seed in range(n_jobs)]
         settings = {"log_every": n_steps, "checkpoint_every": n_steps}
         begin = time.perf_counter()
-        sweep.train_all(
+        store.train_all(
             jobs,
             train_set=folder / "train.safetensors",
             recipe=recipe(n_steps),
@@ -220,7 +228,7 @@ def their_sweep(n_jobs: int, n_steps: int) -> float:
     x, y = torch.rand(6000, 1, 28, 28), torch.arange(6000) % 10
     begin = time.perf_counter()
     for seed in range(n_jobs):
-        net = models.build("small_cnn", mean=[0.1307], std=[0.3081], seed=seed)
+        net = nets.build("small_cnn", mean=[0.1307], std=[0.3081], seed=seed)
         assert isinstance(net, nn.Sequential)
         net = plain(net)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.003)
@@ -233,12 +241,17 @@ def their_sweep(n_jobs: int, n_steps: int) -> float:
 
 
 def sweeps(n_jobs: int = 8, n_steps: int = 60) -> list[dict]:
-    """Time a sweep of eight models on all cores against a sequential loop of the fastest peer."""
+    """Time eight models on all cores against a sequential loop of the fastest peer, start of the workers included."""
+    net, images = plain(nets.build("small_cnn", mean=[0.0], std=[1.0], seed=0)), n_jobs * n_steps * BATCH
+    torch.set_num_threads(1)
+    work = (4 * N_STEPS + 6) * multiply_adds(net, torch.rand(1, 1, 28, 28)) * images
+    peak = 2 * sgemm(1)  # of two cores with a job each
     runs = {
         "ours": lambda: our_sweep(n_jobs, n_steps, 2),
         "torchattacks, in sequence": lambda: their_sweep(n_jobs, n_steps),
     }
-    return [row("sweep of 8", "small_cnn", name, 2, run()) for name, run in runs.items()]
+    times = {name: run() for name, run in runs.items()}
+    return [row("sweep of 8", "small_cnn", name, 2, time, work / time / peak) for name, time in times.items()]
 
 
 def growth() -> list[dict]:
@@ -252,7 +265,7 @@ def growth() -> list[dict]:
     rows += [{"axis": "steps", "value": n, "seconds": our_sweep(2, n, 2)} for n in (30, 60, 120)]
     rows += [{"axis": "workers", "value": n, "seconds": our_sweep(4, 60, n)} for n in (1, 2)]
     torch.set_num_threads(1)
-    net = models.build("small_cnn", mean=[0.0], std=[1.0], seed=0)
+    net = nets.build("small_cnn", mean=[0.0], std=[1.0], seed=0)
     for n_images in (50, 100, 200, 400):
         x, y = torch.rand(n_images, 1, 28, 28), torch.randint(0, 10, (n_images,))
         seconds = medians({"": lambda x=x, y=y: ours(net, **HOW)(x, y)}, 10)[""]
@@ -284,16 +297,16 @@ def draw(results: pd.DataFrame, grown: pd.DataFrame, machine: str) -> None:
 
 def main() -> None:
     """Measure, print, write the tables and the plots."""
-    sweep.keep_freed_memory()
-    small, large = (models.build(arch, mean=[0.0], std=[1.0], seed=0).eval() for arch in ("small_cnn", "paper_cnn"))
+    parallel.keep_freed_memory()
+    small, large = (nets.build(arch, mean=[0.0], std=[1.0], seed=0).eval() for arch in ("small_cnn", "paper_cnn"))
     results = sweeps() + evaluations()
     for name, net, shape, batch, rounds in (
         ("small_cnn", small, (1, 28, 28), BATCH, 40),
         ("paper_cnn", large, (1, 28, 28), 50, 4),
-        ("CIFAR ResNet", cifar_resnet(10).eval(), (3, 32, 32), 16, 3),
+        ("CIFAR ResNet", cifar_resnet.net(10).eval(), (3, 32, 32), 16, 3),
     ):
         # A process of its own, as every training has: no other work has left its traces in caches and heap.
-        with ProcessPoolExecutor(1, mp.get_context("spawn"), sweep.keep_freed_memory) as pool:
+        with ProcessPoolExecutor(1, mp.get_context("spawn"), parallel.keep_freed_memory) as pool:
             results += pool.submit(loops, name, net, shape, batch, rounds).result()
     machine = f"{platform.machine()}, {torch.__version__.split('+')[0]}, Python {sys.version.split()[0]}, {cpu()}"
     table, grown = pd.DataFrame(results).assign(machine=machine), pd.DataFrame(growth())

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robacc.attacks import pgd
-from robacc.norms import Linf
+from robacc.attack.norms import Linf
+from robacc.attack.pgd import pgd
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of their own imports

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from robacc.models import FlattenChannelsLast, StridedPair
+from robacc.nets.layers import FlattenChannelsLast, StridedPair
 
 
 def plain(net: nn.Sequential) -> nn.Sequential:

@@ -1,4 +1,7 @@
-"""Result files: written whole or not at all, and the same bytes for the same content."""
+"""Write result files, whole or not at all, and read them.
+
+The same content gives the same bytes.
+"""
 
 import io
 import json
@@ -18,9 +21,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; move it there when the block ends, remove it if it fails.
+    """Yield a temporary path beside `path`, and move the file there to `path` when the block ends.
 
-    A killed process leaves a hidden `.partial` file at most, never half a result.
+    After an error the temporary file is deleted. If the process is killed, a hidden `.partial` file can remain, but
+    never half a result.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
@@ -32,20 +36,34 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def must_exist(path: Path) -> Path:
-    """Return `path`; FileNotFoundError with the command that makes it if it is not there."""
+    """Return `path`.
+
+    Raises FileNotFoundError, with the command that makes the file, if it does not exist.
+    """
     if not path.exists():
         raise FileNotFoundError(f"expected a file at {path}; run `dvc repro` to make it")
     return path
 
 
-def write_json(content: object, path: Path) -> None:
-    """Write JSON with sorted keys. ValueError for NaN and infinity, which JSON does not have."""
+def write_text(text: str, path: Path) -> None:
+    """Write text in UTF-8."""
     with whole(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(content: object, path: Path) -> None:
+    """Write JSON with sorted keys.
+
+    Raises ValueError for NaN and infinity, which JSON does not have.
+    """
+    write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", path)
 
 
 def write_csv(rows: list[dict] | pd.DataFrame, path: Path) -> None:
-    """Write a table, one observation a row. ValueError for an empty one."""
+    """Write a table with one observation in each row.
+
+    Raises ValueError for an empty table.
+    """
     table = pd.DataFrame(rows)
     if table.empty:
         raise ValueError(f"expected at least one row for {path}, got none")
@@ -56,7 +74,7 @@ def write_csv(rows: list[dict] | pd.DataFrame, path: Path) -> None:
 def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
     """Write arrays as compressed .npz, readable without torch.
 
-    Not by `np.savez_compressed`: its headers, and so the file's hash, change with the patch version of Python.
+    `np.savez_compressed` is not used. Its headers, and so the hash of the file, change with Python's patch version.
     """
     with whole(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name, array in arrays.items():
@@ -66,14 +84,17 @@ def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read what `write_arrays` wrote. Nothing is ever unpickled."""
+    """Return the arrays that `write_arrays` wrote.
+
+    Nothing is unpickled.
+    """
     with np.load(must_exist(path), allow_pickle=False) as arrays:
         return dict(arrays)
 
 
 def write_tensors(tensors: "dict[str, Tensor]", path: Path, metadata: dict) -> None:
     """Write tensors and JSON metadata as safetensors."""
-    from safetensors.torch import save_file  # loads torch, which those who read tables should not wait for
+    from safetensors.torch import save_file  # imports torch, which readers of tables do not need
 
     dense = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with whole(path) as partial:
@@ -82,7 +103,10 @@ def write_tensors(tensors: "dict[str, Tensor]", path: Path, metadata: dict) -> N
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, Tensor], dict]":
-    """Read what `write_tensors` wrote: tensors and metadata. Nothing is ever unpickled."""
+    """Return the tensors and metadata that `write_tensors` wrote.
+
+    Nothing is unpickled.
+    """
     from safetensors import safe_open
     from safetensors.torch import load_file
 

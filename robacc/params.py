@@ -1,27 +1,41 @@
-"""The typed schema of params.yaml, and the only reader of that file."""
+"""Define the schema of params.yaml, and read that file.
+
+No other module of the library reads it. This module checks values and never changes them. So no stage depends on this
+code (see `provenance`).
+"""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
+from robacc import balls
+from robacc.datasets import facts as datasets
+from robacc.nets import names as nets
+
 
 class ParamsError(ValueError):
-    """A value of params.yaml is not allowed; the message is one line for the user."""
+    """A value of params.yaml is not allowed.
+
+    The message is one line for the user.
+    """
 
 
 class Section(BaseModel):
-    """Values are of the type they are written as, keys are known, and nothing changes after reading."""
+    """A section of params.yaml.
+
+    A value must have the type of its field, without conversion. An unknown key is an error. The object is immutable.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _eps(value: object) -> object:
     if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
-        hint = "; standard training, eps 0, is always done" if value == 0 else ""
-        raise ValueError(f"a number above 0 with a decimal point, such as 1.5 or 0.0314{hint}")
+        raise ValueError("a number above 0 with a decimal point, such as 1.5 or 0.0314")
     return value
 
 
@@ -31,42 +45,51 @@ def _distinct(values: list) -> list:
     return values
 
 
-DatasetName = Literal["mnist", "cifar10", "restricted_imagenet_64", "restricted_imagenet"]
+def _ball(word: object) -> object:
+    try:
+        return str(balls.parse(str(word)))
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("expected ").rsplit(", got ", 1)[0]) from None
+
+
+def _trained(word: str) -> str:
+    if word == "standard":
+        raise ValueError("a ball of adversarial training, such as l2-1.5")
+    return word
+
+
+def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"one of {', '.join(names)}")
+        return name
+
+    return check
+
+
+DatasetName = Annotated[str, AfterValidator(_one_of(datasets.NAMES))]
+NetName = Annotated[str, AfterValidator(_one_of(nets.NAMES))]
+Norm = Annotated[str, AfterValidator(_one_of(balls.NORMS))]
 AttackName = Literal["apgd-ce", "apgd-t", "fab-t", "square"]
+BallWord = Annotated[str, BeforeValidator(_ball)]
+RobustBall = Annotated[BallWord, AfterValidator(_trained)]
 Eps = Annotated[float, BeforeValidator(_eps)]
-EpsGrid = Annotated[list[Eps], AfterValidator(_distinct)]
-FilledGrid = Annotated[EpsGrid, Field(min_length=1)]
+EpsGrid = Annotated[list[Eps], AfterValidator(_distinct), Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Probability = Annotated[float, Field(ge=0.5, lt=1)]  # of x1 being the label
+Probability = Annotated[float, Field(ge=0.5, lt=1)]  # that x1 is the label
 Count = Annotated[int, Field(ge=1)]
 Sizes = Annotated[list[Annotated[list[Count], Field(min_length=2, max_length=2)]], Field(min_length=1)]
 
 
-class Grid(Section):
-    """Training eps of one data set."""
-
-    l2: EpsGrid
-    linf: EpsGrid
-
-
-class TestGrid(Section):
-    """Test eps of one data set."""
-
-    l2: FilledGrid
-    linf: FilledGrid
-
-
 class Natural(Section):
-    """Shares of each batch left natural in adversarial training, and the eps where shares above 0 are trained."""
+    """The shares of unperturbed examples in the batches of adversarial training.
+
+    The balls in `balls` are trained with each of `fractions`. All other balls are trained with 0.0 only.
+    """
 
     fractions: Annotated[list[Share], AfterValidator(_distinct), Field(min_length=1)]
-    l2: EpsGrid
-    linf: EpsGrid
-
-    def at(self, norm: str | None, eps: float) -> list[float]:
-        """Return the shares with which the full-set models of one ball are trained."""
-        return self.fractions if norm is not None and eps in getattr(self, norm) else [0.0]
+    balls: Annotated[list[RobustBall], AfterValidator(_distinct)]
 
     @model_validator(mode="after")
     def _has_plain(self) -> "Natural":
@@ -76,7 +99,7 @@ class Natural(Section):
 
 
 class Dataset(Section):
-    """What is trained on one data set."""
+    """The training jobs of one data set."""
 
     recipe: str
     n_train: Count
@@ -92,10 +115,13 @@ class Dataset(Section):
         return self
 
 
-class RecipeParams(Section):
-    """How one net is trained; `robacc.training.Recipe` has the same fields."""
+class Recipe(Section):
+    """The training recipe of one net.
 
-    arch: Literal["small_cnn", "paper_cnn", "small_cnn_32", "small_cnn_64", "cifar_resnet", "resnet50"]
+    The comments of params.yaml explain each number and give the paper's.
+    """
+
+    arch: NetName
     n_classes: Annotated[int, Field(ge=2)]
     mean: list[float]
     std: list[Positive]
@@ -112,7 +138,7 @@ class RecipeParams(Section):
     eps_warmup: Share
 
     @model_validator(mode="after")
-    def _reaches(self) -> "RecipeParams":
+    def _reaches(self) -> "Recipe":
         if self.attack_steps * self.attack_step_size < 1:
             raise ValueError("attack_steps * attack_step_size of at least 1, or the attack cannot reach its eps")
         if self.steps[0][0] != 1:
@@ -128,7 +154,7 @@ class RecipeParams(Section):
 
 
 class Training(Section):
-    """What a training job writes and when, and on what it runs."""
+    """The log, checkpoints and hardware of a training job."""
 
     log_every: Count
     checkpoint_every: Count
@@ -142,81 +168,70 @@ class Training(Section):
         return self
 
 
-class AttackParams(Section):
-    """The evaluation attack; `robacc.adversary.Attack` has the same fields."""
+class Attack(Section):
+    """The evaluation attack: PGD with `n_steps` from one random start for each of `losses`.
 
-    n_steps: Annotated[int, Field(ge=1)]
+    Restart k maximises `losses[k]`. "cross_entropy" is the paper's loss. "margin" is for models whose cross-entropy
+    gradient vanishes. The step size falls linearly from `step_size` * eps to `last_step_size` * eps, after Croce & Hein
+    2020. A first step of length eps fools most examples at once. In l2, clipping to [0, 1] cancels most of a small step
+    where most pixels are 0 or 1. `skip_below` makes restarts skip examples (see `attack.adversary.skipped`). None
+    skips no example.
+    """
+
+    n_steps: Count
     step_size: Annotated[float, Field(gt=0, le=2)]
     last_step_size: Annotated[float, Field(ge=0, le=2)]
     losses: Annotated[list[Literal["cross_entropy", "margin"]], Field(min_length=1)]
-    give_up_below: Share
+    skip_below: Share | None
 
     @model_validator(mode="after")
-    def _reaches(self) -> "AttackParams":
+    def _reaches(self) -> "Attack":
         if self.n_steps * (self.step_size + self.last_step_size) < 2:
             raise ValueError("steps that add up to 1 (of eps) or more, or the attack cannot reach its eps")
         return self
 
 
 class Evaluate(Section):
-    """How the full-set models of one data set are attacked."""
+    """The evaluation of the full-set models of one data set."""
 
     n_images: Count
-    eps: TestGrid
-    attack: AttackParams
+    eps: dict[Norm, EpsGrid]
+    attack: Attack
     seed: int
     n_checked: Count
 
 
-class StandardEps(Section):
-    """The eps at which AutoAttack attacks standard models."""
-
-    l2: Eps
-    linf: Eps
-
-
 class RestOfAutoAttack(Section):
-    """The attacks of AutoAttack that only some models meet: those of these seeds and eps, and standard ones."""
+    """The attacks of AutoAttack that run on some models only.
+
+    These models are the ones of `balls` and `seeds` with a natural share of 0.
+    """
 
     attacks: Annotated[list[AttackName], AfterValidator(_distinct)]
+    balls: Annotated[list[BallWord], AfterValidator(_distinct)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_distinct)]
-    l2: EpsGrid
-    linf: EpsGrid
 
 
-class AutoAttackParams(Section):
+class AutoAttack(Section):
     """AutoAttack on the full-set models of one data set, beside our PGD."""
 
     n_images: Count
     attacks: Annotated[list[AttackName], AfterValidator(_distinct), Field(min_length=1)]
     rest: RestOfAutoAttack
-    standard_eps: StandardEps
+    standard_in: Annotated[list[RobustBall], AfterValidator(_distinct), Field(min_length=1)]
     seed: int
 
-    def on(self, norm: str | None, eps: float, natural_fraction: float, seed: int) -> list[AttackName]:
-        """Return the attacks that one model meets, in their order; `norm` None is standard training."""
-        chosen = norm is None or (eps in getattr(self.rest, norm) and natural_fraction == 0)
-        return [*self.attacks, *(self.rest.attacks if chosen and seed in self.rest.seeds else [])]
-
     @model_validator(mode="after")
-    def _once_each(self) -> "AutoAttackParams":
+    def _once_each(self) -> "AutoAttack":
         if set(self.attacks) & set(self.rest.attacks):
             raise ValueError("every attack once, in attacks or in rest.attacks")
         return self
 
 
-class LargeEps(Section):
-    """The eps of the large adversarial examples (Table 3)."""
-
-    l2: Eps
-    linf: Eps
-
-
 class Judges(Section):
-    """The independently trained models that say what a large-eps example looks like."""
+    """The independently trained models that classify large-eps examples."""
 
-    norm: Literal["l2", "linf"]
-    eps: Eps
+    ball: RobustBall
     seed: Count
 
 
@@ -224,7 +239,7 @@ class Visualize(Section):
     """The pictures of one data set."""
 
     n_per_class: Count
-    large_eps: LargeEps
+    large_eps: dict[Norm, Eps]  # Table 3
     n_steps: Count
     step_size: Annotated[float, Field(gt=0, le=1)]
     n_points: Annotated[int, Field(ge=2)]
@@ -233,7 +248,10 @@ class Visualize(Section):
 
 
 class Fit(Section):
-    """How classifiers are trained on samples; `robacc.theory_samples.Fit` has the same fields."""
+    """The classifiers that are trained on `n_train` samples of Section 2's distribution.
+
+    The l2 penalty of an SVM follows from Theorem 2.2. `svm_eps` are training eps in units of eta.
+    """
 
     n_train: Count
     svm_eps: Annotated[list[Positive], AfterValidator(_distinct), Field(min_length=1)]
@@ -249,14 +267,14 @@ class Fit(Section):
 
 
 class Frontier(Section):
-    """Which linear classifiers are drawn in the figure of Theorem 2.1."""
+    """The linear classifiers in the figure of Theorem 2.1."""
 
     n: Annotated[int, Field(ge=2)]
     d: Annotated[list[Count], AfterValidator(_distinct), Field(min_length=1)]
 
 
 class MonteCarlo(Section):
-    """The distribution on which the closed forms are checked, and the number of examples."""
+    """The distribution and the number of examples with which the closed forms are checked."""
 
     n: Count
     d: Count
@@ -264,7 +282,7 @@ class MonteCarlo(Section):
 
 
 class OptimumGrid(Section):
-    """Where Theorem 2.2's SVM is computed."""
+    """The grid of settings for which Theorem 2.2's SVM is computed."""
 
     p: Annotated[list[Probability], Field(min_length=1)]
     d: Annotated[list[Count], Field(min_length=1)]
@@ -273,7 +291,7 @@ class OptimumGrid(Section):
 
 
 class DimensionGrid(Section):
-    """Where the mean of the weak features is computed."""
+    """The grid of settings for which the mean of the weak features is evaluated."""
 
     d: Annotated[list[Count], Field(min_length=1)]
     strengths: list[Positive]
@@ -281,7 +299,7 @@ class DimensionGrid(Section):
 
 
 class Theory(Section):
-    """The distribution of Section 2 and what is trained on it."""
+    """The distribution of Section 2, and the classifiers trained on it."""
 
     p: Annotated[list[Probability], AfterValidator(_distinct), Field(min_length=1)]
     d: Count
@@ -299,7 +317,7 @@ class Theory(Section):
 
 
 class LinearOptimum(Section):
-    """The optimum of the linear model: `robacc.linear.fit_optimum`, once for each `l2`."""
+    """The optimum of the linear model, from `paper.linear.fit_optimum` for each of `l2`."""
 
     l2: Annotated[list[Positive], AfterValidator(_distinct), Field(min_length=1)]
     tolerance: Positive
@@ -307,7 +325,10 @@ class LinearOptimum(Section):
 
 
 class LinearSgd(Section):
-    """The paper's training of the linear model; `robacc.linear.fit_sgd` has the same arguments."""
+    """The paper's training of the linear model.
+
+    The fields are arguments of `paper.linear.fit_sgd`.
+    """
 
     lr: Positive
     batch_size: Count
@@ -324,10 +345,10 @@ class LinearNoise(Section):
 
 
 class Linear(Section):
-    """The linear model on two classes of MNIST: Figure 5 and Table 5."""
+    """The linear model on two classes of MNIST (Figure 5, Table 5)."""
 
     classes: Annotated[list[int], AfterValidator(_distinct), Field(min_length=2, max_length=2)]
-    eps: FilledGrid
+    eps: EpsGrid
     optimum: LinearOptimum
     sgd: LinearSgd
     used: Share
@@ -337,7 +358,7 @@ class Linear(Section):
 
 
 class Report(Section):
-    """How results are stated."""
+    """The confidence level of all intervals."""
 
     confidence: Annotated[float, Field(gt=0, lt=1)]
 
@@ -345,13 +366,13 @@ class Report(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    run: dict[DatasetName, list[DatasetName]]
-    grid: dict[DatasetName, Grid]
+    run: dict[DatasetName, list[str]]
+    balls: dict[DatasetName, Annotated[list[BallWord], AfterValidator(_distinct), Field(min_length=1)]]
     datasets: dict[DatasetName, Dataset]
-    recipes: dict[str, RecipeParams]
+    recipes: dict[str, Recipe]
     training: Training
     evaluate: dict[DatasetName, Evaluate]
-    autoattack: dict[DatasetName, AutoAttackParams]
+    autoattack: dict[DatasetName, AutoAttack]
     visualize: dict[DatasetName, Visualize]
     theory: Theory
     linear: Linear
@@ -362,39 +383,37 @@ class Params(Section):
         for name, switch in self.run.items():
             if switch not in ([], [name]):
                 raise ValueError(f"run.{name} to be [{name}] or [], got {switch}")
-        for section in ("run", "grid", "datasets", "evaluate", "autoattack", "visualize"):
-            if getattr(self, section).keys() != set(get_args(DatasetName)):
-                raise ValueError(f"{section} to have the data sets {', '.join(get_args(DatasetName))}")
-        for name, dataset in self.datasets.items():
-            if dataset.recipe not in self.recipes:
-                known = ", ".join(self.recipes)
-                raise ValueError(f"datasets.{name}.recipe to be one of {known}, got {dataset.recipe!r}")
-            if self.autoattack[name].n_images > self.evaluate[name].n_images:
-                raise ValueError(f"autoattack.{name}.n_images of at most evaluate.{name}.n_images, which PGD attacks")
-            if max(self.autoattack[name].rest.seeds, default=0) >= dataset.n_seeds:
-                raise ValueError(f"autoattack.{name}.rest.seeds below datasets.{name}.n_seeds = {dataset.n_seeds}")
-            for norm in ("l2", "linf"):
-                if getattr(self.autoattack[name].standard_eps, norm) not in getattr(self.evaluate[name].eps, norm):
-                    raise ValueError(f"autoattack.{name}.standard_eps.{norm} to stand in evaluate.{name}.eps.{norm}")
+        for section in ("run", "balls", "datasets", "evaluate", "autoattack", "visualize"):
+            if getattr(self, section).keys() != set(datasets.NAMES):
+                raise ValueError(f"{section} to have the data sets {', '.join(datasets.NAMES)}")
+        for name in datasets.NAMES:
+            self._data_set_agrees(name)
         return self
 
-    def datasets_run(self) -> list[DatasetName]:
-        """Return the data sets that are run, in the paper's order."""
-        return [name for name in get_args(DatasetName) if self.run[name]]
-
-    def recipe(self, dataset: DatasetName) -> RecipeParams:
-        """Return the recipe that `dataset` uses."""
-        return self.recipes[self.datasets[dataset].recipe]
-
-    def trained(self, dataset: DatasetName) -> list[tuple[str | None, float]]:
-        """Return the (norm, eps) of every trained ball; standard training is (None, 0.0)."""
-        grid = self.grid[dataset]
-        return [(None, 0.0), *(("l2", eps) for eps in grid.l2), *(("linf", eps) for eps in grid.linf)]
-
-
-def model_id(dataset: str, norm: str | None, eps: float) -> str:
-    """Return the name of a trained ball in stages and files: mnist-standard, mnist-l2-1.5."""
-    return f"{dataset}-standard" if norm is None else f"{dataset}-{norm}-{eps}"
+    def _data_set_agrees(self, name: str) -> None:
+        dataset, rest = self.datasets[name], self.autoattack[name].rest
+        if dataset.recipe not in self.recipes:
+            known = ", ".join(self.recipes)
+            raise ValueError(f"datasets.{name}.recipe to be one of {known}, got {dataset.recipe!r}")
+        if self.autoattack[name].n_images > self.evaluate[name].n_images:
+            raise ValueError(f"autoattack.{name}.n_images of at most evaluate.{name}.n_images, which PGD attacks")
+        if max(rest.seeds, default=0) >= dataset.n_seeds:
+            raise ValueError(f"autoattack.{name}.rest.seeds below datasets.{name}.n_seeds = {dataset.n_seeds}")
+        if "standard" not in self.balls[name]:
+            raise ValueError(f"balls.{name} to have standard, which the others are compared with")
+        if self.visualize[name].judges.seed < dataset.n_seeds:
+            raise ValueError(f"visualize.{name}.judges.seed of at least datasets.{name}.n_seeds = {dataset.n_seeds}")
+        norms = {
+            "evaluate.{}.eps": [*self.evaluate[name].eps],
+            "visualize.{}.large_eps": [*self.visualize[name].large_eps],
+        }
+        for key, given in norms.items():
+            if given != list(balls.NORMS):
+                raise ValueError(f"{key.format(name)} to have {', '.join(balls.NORMS)} in this order")
+        for word in self.autoattack[name].standard_in:
+            ball = balls.parse(word)
+            if ball.eps not in self.evaluate[name].eps[ball.norm]:
+                raise ValueError(f"autoattack.{name}.standard_in to be in evaluate.{name}.eps, got {word}")
 
 
 def _message(error: ValidationError) -> str:
@@ -410,9 +429,10 @@ def _message(error: ValidationError) -> str:
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
-    """Return the parameters. ParamsError says in one line which key is wrong and what is allowed.
+    """Return the parameters in the file `path`.
 
-    YAML 1.2 as DVC writes it: 1e-05 is a number. "8/255" is text and refused; write 0.0314.
+    Raises ParamsError, whose one line names the wrong key and the allowed values. The file is YAML 1.2, as DVC writes
+    it. 1e-05 is therefore a number. "8/255" is text and raises an error; write 0.0314.
     """
     try:
         return Params.model_validate(YAML(typ="safe", pure=True).load(path))

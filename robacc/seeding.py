@@ -1,4 +1,4 @@
-"""Random generators that depend on names, not on the order in which things run."""
+"""Derive random generators from names, so that the order of draws does not matter."""
 
 import hashlib
 
@@ -6,10 +6,10 @@ import torch
 
 
 def derive(seed: int, *path: int | str) -> int:
-    """Return the 63-bit seed of the place `path` in the run with `seed`.
+    """Return the 63-bit seed for `path` in the run with `seed`.
 
-    Different paths give unrelated seeds, so a job's shuffling, its random starts and its
-    initial weights never share a stream, and a resumed job finds its place again.
+    Different paths give unrelated seeds. So a job's shuffling, random starts and initial weights never share a stream.
+    A resumed job derives the same seeds again.
     """
     digest = hashlib.sha256(repr((seed, *path)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -18,7 +18,7 @@ def read(name: str):  # noqa: ANN201 (pandas is not imported here)
 
 def trained(dataset: str, confidence: float) -> list:
     """Return the claims about trained nets."""
-    from robacc import claims
+    from robacc.paper import claims
 
     accuracy, sizes, pictures = (read(f"{dataset}/{name}.csv") for name in ("accuracy", "sizes", "pictures"))
     same: dict[str, Any] = {"dataset": dataset, "confidence": confidence}
@@ -35,7 +35,7 @@ def trained(dataset: str, confidence: float) -> list:
 
 def exact(confidence: float) -> list:
     """Return the claims about the distribution of Section 2 and the linear model."""
-    from robacc import claims_exact
+    from robacc.paper import claims_exact
 
     points, frontier, checks = (read(f"theory/{name}.csv") for name in ("points", "frontier", "monte_carlo"))
     return [

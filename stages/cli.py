@@ -5,25 +5,28 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
-from robacc import params
+from robacc import balls, params
+from robacc.datasets import facts
+from stages import identity
 
 # Errors of the user's making: one line, no traceback.
 USER_ERRORS = (params.ParamsError, FileNotFoundError, OSError, ValueError, AssertionError, FloatingPointError)
 
 
-DATASETS: tuple[str, ...] = get_args(params.DatasetName)
+def _ball(word: str) -> balls.Ball:
+    try:
+        return balls.parse(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parser(doc: str | None, *options: str, needs_dataset: bool = True) -> argparse.ArgumentParser:
-    """Return a parser with the named ones of --dataset, --norm, --eps, --notebooks."""
+    """Return a parser with the named ones of --dataset and --ball."""
     arguments = argparse.ArgumentParser(description=doc)
     known = {
-        "dataset": {"required": needs_dataset, "choices": list(DATASETS)},
-        "norm": {"choices": ["l2", "linf"], "help": "of adversarial training; without it, standard training"},
-        "eps": {"type": float, "default": 0.0, "help": "radius of the training ball, images being in [0, 1]"},
-        "notebooks": {"required": True, "nargs": "+", "help": "names in notebooks/, without .ipynb"},
+        "dataset": {"required": needs_dataset, "choices": facts.NAMES},
+        "ball": {"required": True, "type": _ball, "help": "standard, or norm and eps of adversarial training: l2-1.5"},
     }
     for option in options:
         arguments.add_argument(f"--{option}", **known[option])  # type: ignore[arg-type]
@@ -33,16 +36,23 @@ def parser(doc: str | None, *options: str, needs_dataset: bool = True) -> argpar
 def run(main: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser) -> None:
     """Parse the command line and call `main`; turn an error of the user's into one line and exit code 1."""
     args = arguments.parse_args()
-    if "eps" in args and (args.norm is None) != (args.eps == 0):
-        arguments.error(f"expected both --norm and an --eps above 0, or neither, got {args.norm} and {args.eps}")
+    stage = Path(sys.argv[0]).stem
+    # Before numpy and torch load: the last bits of a sum depend on the number of threads.
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    of_graph, dataset = stage in (*identity.OF_DATASETS, *identity.ALONE), getattr(args, "dataset", None)
     try:
+        if of_graph:
+            identity.check(stage, dataset, params.load())
         main(args)
+        if of_graph and (stage == "figures" or sys.platform != "linux"):
+            # Kernels, and workers that are not forked, read files after the first check.
+            identity.check(stage, dataset, params.load())
     except USER_ERRORS as error:
         if os.environ.get("ROBACC_TRACEBACK"):
             raise
-        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+        sys.exit(f"{stage}: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"{Path(sys.argv[0]).stem}: interrupted; the same command goes on from the last checkpoints")
+        sys.exit(f"{stage}: interrupted; the same command goes on from the last checkpoints")
 
 
 def n_workers() -> int:

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from robacc.params import Dataset, Evaluate, model_id
+from robacc import plan
+from robacc.balls import Ball
+from robacc.params import Dataset, Evaluate
+from robacc.training.jobs import model_name
 from stages import cli
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """One trained model, another of the next seed from which attacks are transferred, and the balls."""
 
     file: Path
@@ -24,50 +27,53 @@ class Job:
         return f"{self.file.parent.name}/{self.file.stem} in {self.norm} up to {max(self.eps_grid)}"
 
 
-def evaluate_one(job: Job, on_progress, *, test_set: Path, settings: Evaluate, device: str):  # noqa: ANN001, ANN201
+def evaluate_one(task: Task, on_progress, *, test_set: Path, settings: Evaluate, device: str):  # noqa: ANN001, ANN201
     """Return the model's outcomes and the attack's checks."""
-    from robacc import adversary, data, evaluation, hardware, models
+    from robacc.attack import evaluation
+    from robacc.images import loading
+    from robacc.nets import model as nets
+    from robacc.training import hardware
 
-    model = hardware.answering(models.load(job.file)[0], device)
-    other = hardware.answering(models.load(job.other)[0], device) if job.other != job.file else None
-    x, y = data.load(test_set).first()
-    attack = adversary.Attack(**settings.attack.model_dump())
+    model = hardware.for_evaluation(nets.load(task.file)[0], device)
+    other = hardware.for_evaluation(nets.load(task.other)[0], device) if task.other != task.file else None
+    x, y = loading.load(test_set).first()
     counts = {"n_robust": settings.n_images, "n_checked": settings.n_checked, "seed": settings.seed}
-    result = evaluation.evaluate(model, x, y, job.norm, job.eps_grid, attack, other=other, **counts)
-    on_progress(len(job.eps_grid))
+    result = evaluation.evaluate(model, x, y, task.norm, task.eps_grid, settings.attack, other=other, **counts)
+    on_progress(len(task.eps_grid))
     return result
 
 
-def plan(args: argparse.Namespace, folder: Path, dataset: Dataset, settings: Evaluate) -> list[Job]:
-    """Return the jobs: models trained half and half only at their own eps, standard ones in both norms."""
-    jobs = []
-    for fraction in dataset.natural.at(args.norm, args.eps):
-        files = [folder / f"seed{seed}-natural{fraction}.safetensors" for seed in range(dataset.n_seeds)]
-        for norm in [args.norm] if args.norm else ["l2", "linf"]:
-            grid = [args.eps] if fraction else sorted({*getattr(settings.eps, norm), args.eps} - {0.0})
+def tasks(ball: Ball, folder: Path, dataset: Dataset, settings: Evaluate) -> list[Task]:
+    """Return what is to be done: models trained half and half only at their own eps, standard ones in every norm."""
+    found = []
+    for fraction in plan.natural_fractions(dataset.natural, ball):
+        files = [folder / f"{model_name(seed, fraction)}.safetensors" for seed in range(dataset.n_seeds)]
+        for norm, test_eps in settings.eps.items() if ball.is_standard else [(ball.norm, settings.eps[ball.norm])]:
+            grid = [ball.eps] if fraction else sorted({*test_eps, ball.eps} - {0.0})
             for seed, file in enumerate(files):
-                jobs.append(Job(file, files[(seed + 1) % len(files)], seed, fraction, norm, grid))
-    return jobs
+                found.append(Task(file, files[(seed + 1) % len(files)], seed, fraction, norm, grid))
+    return found
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write results/evaluate/<id>/: accuracy.csv, checks.csv, and outcomes.npz with every example."""
-    from robacc import params, sweep
+    """Write results/evaluate/<dataset>-<ball>/: accuracy.csv, checks.csv, and outcomes.npz with every example."""
+    from robacc import params
     from robacc.files import write_arrays, write_csv
+    from robacc.parallel import parallel
 
     p = params.load()
     settings = p.evaluate[args.dataset]
-    name = model_id(args.dataset, args.norm, args.eps)
-    jobs = plan(args, Path("models") / name, p.datasets[args.dataset], settings)
-    test_set, units = Path("data") / args.dataset / "test.safetensors", [len(job.eps_grid) for job in jobs]
+    name = f"{args.dataset}-{args.ball}"
+    models = tasks(args.ball, Path("models") / name, p.datasets[args.dataset], settings)
+    test_set, units = Path("data") / args.dataset / "test.safetensors", [len(task.eps_grid) for task in models]
     work = partial(evaluate_one, test_set=test_set, settings=settings, device=p.training.hardware)
-    results = sweep.parallel(work, jobs, units=units, unit="eps", n_workers=cli.n_workers())
+    results = parallel(work, models, units=units, unit="eps", n_workers=cli.n_workers())
     rows, checks, arrays = [], [], {}
-    for job, (outcomes, measures) in zip(jobs, results, strict=True):
-        model = {"seed": job.seed, "natural_fraction": job.natural_fraction}
+    for task, (outcomes, measures) in zip(models, results, strict=True):
+        model = {"seed": task.seed, "natural_fraction": task.natural_fraction}
         rows += [{**model, **row} for row in outcomes.counts()]
-        checks.append({**model, "norm": job.norm, **measures})
-        arrays.update({f"{job.file.stem}-{key}": values.numpy() for key, values in outcomes.arrays().items()})
+        checks.append({**model, "norm": task.norm, **measures})
+        arrays.update({f"{task.file.stem}-{key}": values.numpy() for key, values in outcomes.arrays().items()})
     folder = Path("results/evaluate") / name
     write_csv(rows, folder / "accuracy.csv")
     write_csv(checks, folder / "checks.csv")
@@ -75,4 +81,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, cli.parser(__doc__, "dataset", "norm", "eps"))
+    cli.run(main, cli.parser(__doc__, "dataset", "ball"))

@@ -1,29 +1,40 @@
-"""Run notebooks with papermill, for one data set where they take one: they read result files and draw figures."""
+"""Run notebooks with papermill, those of one data set or the others: they read result files and draw figures."""
 
 import argparse
+import atexit
 import os
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+import shutil
+import tempfile
+from functools import partial
 from pathlib import Path
 
-from stages import cli
+from stages import cli, identity
 
 
-def execute(source: Path, parameters: dict[str, str]) -> None:
-    """Write reports/notebooks/<name>[-<dataset>].ipynb, executed, and the figures the notebook saves."""
+def execute(source: Path, on_progress, *, folder: Path, sockets: Path, parameters: dict[str, str]) -> None:  # noqa: ANN001
+    """Write `folder`/<name>.ipynb, executed, and the figures that the notebook saves."""
     import nbformat
     import papermill
-    from jupyter_core.utils import ensure_event_loop
+    from traitlets.config import Config
 
-    from robacc.files import must_exist, whole
+    from robacc.files import whole
 
-    name = "-".join([source.stem, *parameters.values()])
-    with whole(Path("reports/notebooks") / f"{name}.ipynb") as target, closing(ensure_event_loop()):  # this thread's
+    # Kernels that start at once in two processes may choose the same port; sockets in files have no such race.
+    by_file = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / source.stem)}})
+    with whole(folder / source.name) as target:
         notebook = papermill.execute_notebook(
-            must_exist(source), None, parameters, kernel_name="python3", progress_bar=False, log_output=False, cwd="."
+            source,
+            None,
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            log_output=False,
+            cwd=".",
+            config=by_file,
         )
         strip(notebook)
         nbformat.write(notebook, target)
+    on_progress(1)
 
 
 def strip(notebook) -> None:  # noqa: ANN001
@@ -37,20 +48,21 @@ def strip(notebook) -> None:  # noqa: ANN001
 
 
 def main(args: argparse.Namespace) -> None:
-    """Execute each of the notebooks, as many side by side as there are cores; the first error ends the stage."""
-    os.environ["IPYTHONDIR"] = str(Path(".ipython").resolve())
-    os.environ["PYTHONPATH"] = str(Path.cwd())
-    os.environ["MPLCONFIGDIR"] = os.environ.get("MPLCONFIGDIR", str(Path(".ipython").resolve() / "profile_default"))
+    """Write reports/notebooks/<dataset, or exact>/ and reports/figures/ there; the first error ends the stage."""
+    from robacc.parallel import parallel
+
+    profile = Path(".ipython").resolve()
+    os.environ |= {"IPYTHONDIR": str(profile), "PYTHONPATH": str(Path.cwd())}
+    os.environ.setdefault("MPLCONFIGDIR", str(profile / "profile_default"))
     parameters = {"dataset": args.dataset} if args.dataset else {}
-    # Threads and not processes: each kernel is a process of its own, and one process gives no port to two kernels.
-    with ThreadPoolExecutor(cli.n_workers()) as pool:
-        runs = [pool.submit(execute, Path("notebooks") / f"{name}.ipynb", parameters) for name in args.notebooks]
-        try:
-            for run in runs:
-                run.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    sources = identity.notebooks(args.dataset)
+    folder = Path("reports/notebooks") / (args.dataset or "exact")
+    # A short path, as that of a socket has at most 107 characters. Kernels use it until the last worker has ended.
+    sockets = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, sockets, ignore_errors=True)
+    work = partial(execute, folder=folder, sockets=sockets, parameters=parameters)
+    parallel(work, sources, units=[1] * len(sources), unit="notebooks", n_workers=cli.n_workers())
 
 
 if __name__ == "__main__":
-    cli.run(main, cli.parser(__doc__, "notebooks", "dataset", needs_dataset=False))
+    cli.run(main, cli.parser(__doc__, "dataset", needs_dataset=False))

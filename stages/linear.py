@@ -1,7 +1,6 @@
 """The linear model on MNIST 5 vs 7: Figure 5, Table 5, and the finite-sample remark of Appendix E."""
 
 import argparse
-import os
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -13,7 +12,7 @@ from stages import cli
 
 def solvers(settings: Linear) -> list[tuple[dict, Callable]]:
     """Return every way to train, with the columns that name it; the first is the one that figures show."""
-    from robacc import linear
+    from robacc.paper import linear
 
     optimum = partial(linear.fit_optimum, **settings.optimum.model_dump(exclude={"l2"}))
     ways = [({"optimizer": "optimum", "l2": l2}, partial(optimum, l2=l2)) for l2 in settings.optimum.l2]
@@ -22,7 +21,7 @@ def solvers(settings: Linear) -> list[tuple[dict, Callable]]:
 
 def study(key: dict, fit: Callable, train: tuple, test: tuple, settings: Linear) -> dict[str, list[dict]]:
     """Return the rows of one way to train: its models at every eps, and training on the k most correlated pixels."""
-    from robacc import linear
+    from robacc.paper import linear
 
     rows: dict[str, list[dict]] = {name: [] for name in linear.TABLES}
     for eps in [0.0, *settings.eps]:
@@ -39,7 +38,7 @@ def study(key: dict, fit: Callable, train: tuple, test: tuple, settings: Linear)
 
 def noise(fit: Callable, train: tuple, settings: Linear) -> dict[str, list[dict]]:
     """Return the rows of the noise-feature experiment."""
-    from robacc import linear
+    from robacc.paper import linear
 
     n_noise, rows = settings.noise.n_features, []
     for n, seed in product(settings.noise.sizes, range(settings.noise.n_seeds)):
@@ -50,24 +49,32 @@ def noise(fit: Callable, train: tuple, settings: Linear) -> dict[str, list[dict]
     return {"noise": rows}
 
 
+def part_of_work(part: partial, on_progress) -> dict[str, list[dict]]:  # noqa: ANN001
+    """Return the rows of one part."""
+    rows = part()
+    on_progress(1)
+    return rows
+
+
 def main(args: argparse.Namespace) -> None:
     """Write results/linear/: models, accuracy, features, mass, selection and noise, all .csv."""
-    # Before numpy loads, here and in the workers: the last bits of a sum depend on the number of threads.
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     import pandas as pd
-    from joblib import Parallel, delayed
 
-    from robacc import data, linear, params, tables
+    from robacc import params
     from robacc.files import write_csv
+    from robacc.images import loading
+    from robacc.paper import linear, tables
+    from robacc.parallel import parallel
 
     p = params.load()
     settings = p.linear
     files = [Path("data/mnist") / f"{split}.safetensors" for split in ("train", "test")]
-    train, test = (linear.binary(data.load(file), classes=settings.classes) for file in files)
+    train, test = (linear.binary(loading.load(file), classes=settings.classes) for file in files)
     ways = solvers(settings)
-    work = [delayed(noise)(ways[0][1], train, settings)]  # the longest first, so that no core waits for it
-    work += [delayed(study)(key, fit, train, test, settings) for key, fit in reversed(ways)]
-    parts = Parallel(cli.n_workers(), backend="multiprocessing")(work)[::-1]
+    work = [partial(study, key, fit, train, test, settings) for key, fit in ways]
+    work.append(partial(noise, ways[0][1], train, settings))
+    units = range(1, len(work) + 1)  # the last is the longest and starts first, so that no core waits for it
+    parts = parallel(part_of_work, work, units=units, unit="parts", n_workers=cli.n_workers())
     for name in linear.TABLES:
         rows = [row for part in parts for row in part.get(name, [])]
         counted = "n_correct" in rows[0]

@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from robacc.params import DatasetName, Params
-from stages import cli
+from robacc.params import Params
+from stages import cli, identity
 
 
 def ledger(name: str) -> list[dict]:
@@ -13,30 +13,33 @@ def ledger(name: str) -> list[dict]:
     return json.loads((Path("results") / name / "ledger.json").read_text())["claims"]
 
 
-def training(p: Params, dataset: DatasetName) -> dict:
+def training(p: Params, dataset: str) -> dict:
     """Return what the page says of the nets trained on one data set."""
     import pandas as pd
 
-    from robacc import reporting
-    from robacc.panels import PAPER_RECIPES
+    from robacc import plan
+    from robacc.balls import NORMS
+    from robacc.datasets import facts
+    from robacc.report import page
 
-    folder, paper = Path("results") / dataset, PAPER_RECIPES[dataset]
+    folder, paper, trained = Path("results") / dataset, facts.of(dataset).paper_recipe, plan.balls(p, dataset)
     names = ("accuracy", "pictures", "sizes", "autoattack", "paired", "checks", "models")
     tables = {name: pd.read_csv(folder / f"{name}.csv", keep_default_na=name == "checks") for name in names}
     pictures = [Path("results/visualize") / model / "pictures.npz" for model in tables["models"].model]
-    changed = reporting.differences(p.recipe(dataset).model_dump(), p.recipes[paper].model_dump())
+    changed = page.differences(plan.recipe(p, dataset).model_dump(), p.recipes[paper].model_dump())
+    robust = [ball for ball in trained if not ball.is_standard]
     return {
         "settings": p.datasets[dataset],
-        "grid": p.grid[dataset],
+        "grid": {norm: [ball.eps for ball in robust if ball.norm == norm] for norm in NORMS},
         "evaluate": p.evaluate[dataset],
         "autoattack": p.autoattack[dataset],
         "visualize": p.visualize[dataset],
         "paper_recipe": paper,
-        "deviations": reporting.OTHER_DATA.get(dataset, []) + changed,
+        "deviations": facts.of(dataset).differences + changed,
         "claims": ledger(dataset),
-        **reporting.data_source(Path("data") / dataset),
-        "rule": reporting.picture_rule(pictures, dataset),
-        **reporting.facts(dataset, tables),
+        **page.data_source(Path("data") / dataset),
+        "rule": page.picture_rule(pictures, dataset),
+        **page.shown(dataset, tables),
     }
 
 
@@ -44,7 +47,7 @@ def exact(p: Params) -> dict:
     """Return what the page says of the linear model and the theory."""
     import pandas as pd
 
-    from robacc import reporting
+    from robacc.report import page
 
     linear, theory = Path("results/linear"), Path("results/theory")
     accuracy = pd.read_csv(linear / "accuracy.csv")
@@ -53,26 +56,41 @@ def exact(p: Params) -> dict:
         "linear": p.linear,
         "theory": p.theory,
         "n_linear": f"{accuracy[accuracy.split == 'test'].n.max():,}",
-        "linear_table": reporting.linear_table(accuracy, pd.read_csv(linear / "models.csv")),
-        "optimum_table": reporting.optimum_table(optimum),
-        "transfer_table": reporting.transfer_table(pd.read_csv(theory / "transfer.csv")),
+        "linear_table": page.linear_table(accuracy, pd.read_csv(linear / "models.csv")),
+        "optimum_table": page.optimum_table(optimum),
+        "transfer_table": page.transfer_table(pd.read_csv(theory / "transfer.csv")),
     }
+
+
+def hashes(titles: dict[str, str]) -> dict[str, str]:
+    """Return the hashes of data, code and parameters; `titles` is data set -> how the page names it."""
+    from robacc.report.page import file_hash
+
+    named = {}
+    for dataset, title in titles.items():
+        for kind, split in {"training": "train", "test": "test"}.items():
+            named[f"{title}, {kind} data, SHA-256"] = file_hash(Path("data") / dataset / f"{split}.safetensors")
+        for what, stage in {"training": "train", "evaluation": "evaluate", "pictures": "visualize"}.items():
+            file = identity.FOLDER / identity.name(stage, dataset)
+            named[f"{title}, code of {what}"] = file.read_text().strip()
+    return {**named, "Parameters, SHA-256": file_hash(Path("params.yaml"))}
 
 
 def main(_: argparse.Namespace) -> None:
     """Write reports/index.html and reports/summary.md from results/, reports/figures/ and params.yaml."""
-    from robacc import params, reporting
-    from robacc.files import whole
+    from robacc import params
+    from robacc.datasets import facts
+    from robacc.files import write_text
+    from robacc.report import page
 
     p = params.load()
-    runs = {dataset: training(p, dataset) for dataset in p.datasets_run()}
+    runs = {dataset: training(p, dataset) for dataset in facts.in_order() if p.run[dataset]}
     further = {run["name"]: run["claims"] for dataset, run in runs.items() if dataset != "mnist"}
-    claims = reporting.by_number(ledger("exact") + (runs["mnist"]["claims"] if "mnist" in runs else []))
-    hashes = reporting.hashes({run["name"]: Path("data") / key for key, run in runs.items()}, Path("params.yaml"))
-    page = reporting.page(Path("stages"), claims=claims, hashes=hashes, runs=runs, **exact(p))
-    for path, text in {"reports/index.html": page, "reports/summary.md": reporting.summary(claims, further)}.items():
-        with whole(Path(path)) as partial:
-            partial.write_text(text)
+    claims = page.by_number(ledger("exact") + (runs["mnist"]["claims"] if "mnist" in runs else []))
+    titles = {dataset: run["name"] for dataset, run in runs.items()}
+    text = page.render(Path("stages"), claims=claims, hashes=hashes(titles), runs=runs, **exact(p))
+    write_text(text, Path("reports/index.html"))
+    write_text(page.summary(claims, further), Path("reports/summary.md"))
 
 
 if __name__ == "__main__":

@@ -21,27 +21,30 @@ class Trained:
 
 def count_correct(trained: Trained, on_progress, *, test_set: Path, device: str) -> tuple[int, int, str]:  # noqa: ANN001
     """Return how many test images there are, on how many a model is right, and the hash of its training set."""
-    from robacc import data, hardware, models
+    from robacc.images import loading
+    from robacc.nets import model as nets
+    from robacc.training import hardware
 
-    model, spec = models.load(trained.file)
-    x, y = data.load(test_set).first()
-    n_correct = int((models.predict(hardware.answering(model, device), x) == y).sum())
+    model, spec = nets.load(trained.file)
+    x, y = loading.load(test_set).first()
+    n_correct = int((nets.predict(hardware.for_evaluation(model, device), x) == y).sum())
     on_progress(1)
     return len(y), n_correct, spec["subset"]
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write results/sweep/<id>.csv: one row a trained model."""
-    from robacc import params, sweep
+    """Write results/sweep/<dataset>-<ball>.csv: one row a trained model."""
+    from robacc import params, plan
     from robacc.files import write_csv
-    from robacc.training import Job, Recipe
+    from robacc.parallel import parallel
+    from robacc.training import store
+    from robacc.training.train import n_steps
 
     p = params.load()
-    recipe = Recipe(**p.recipe(args.dataset).model_dump())
-    sizes = p.datasets[args.dataset].sizes
+    recipe = plan.recipe(p, args.dataset)
     folder = Path("data") / args.dataset
-    jobs = [Job(args.norm or "l2", args.eps, size, seed) for size, n_seeds in sizes for seed in range(n_seeds)]
-    files = sweep.train_all(
+    jobs = plan.smaller_sets(p.datasets[args.dataset].sizes, args.ball)
+    files = store.train_all(
         jobs,
         train_set=folder / "train.safetensors",
         recipe=recipe,
@@ -51,10 +54,10 @@ def main(args: argparse.Namespace) -> None:
     )
     work = partial(count_correct, test_set=folder / "test.safetensors", device=p.training.hardware)
     trained = [Trained(str(job), file) for job, file in zip(jobs, files, strict=True)]
-    results = sweep.parallel(work, trained, units=[1] * len(trained), unit="models", n_workers=cli.n_workers())
+    results = parallel(work, trained, units=[1] * len(trained), unit="models", n_workers=cli.n_workers())
     rows = []
     for job, (n, n_correct, subset) in zip(jobs, results, strict=True):
-        steps = recipe.n_steps(job.n_train)
+        steps = n_steps(recipe, job.n_train)
         rows.append(
             {
                 "n_train": job.n_train,
@@ -66,8 +69,8 @@ def main(args: argparse.Namespace) -> None:
                 "subset_sha256": subset,
             }
         )
-    write_csv(rows, Path("results/sweep") / f"{params.model_id(args.dataset, args.norm, args.eps)}.csv")
+    write_csv(rows, Path("results/sweep") / f"{args.dataset}-{args.ball}.csv")
 
 
 if __name__ == "__main__":
-    cli.run(main, cli.parser(__doc__, "dataset", "norm", "eps"))
+    cli.run(main, cli.parser(__doc__, "dataset", "ball"))

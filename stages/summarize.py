@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from robacc.balls import Ball
+from robacc.training.jobs import model_name
 from stages import cli
 
 MODEL = ["model", "norm_train", "eps_train", "natural_fraction", "seed"]
@@ -18,18 +20,23 @@ def outcomes(model: str) -> dict:
     return read_arrays(Path("results/evaluate") / model / "outcomes.npz")
 
 
-def collect(pattern: str, balls: dict):  # noqa: ANN201 (pandas is not imported here)
-    """Return the tables at `pattern`, with {} for the name of the ball, as one."""
+def kind(ball: Ball) -> str:
+    """Return how tables name the training: by its norm, or standard."""
+    return "standard" if ball.is_standard else ball.norm
+
+
+def collect(pattern: str, models: dict[str, Ball]):  # noqa: ANN201 (pandas is not imported here)
+    """Return the tables at `pattern`, with {} for the model, as one."""
     import pandas as pd
 
     from robacc.files import must_exist
 
     parts = []
-    for name, (norm, eps) in balls.items():
+    for name, ball in models.items():
         files = must_exist(Path("results") / pattern.format(name))
         paths = sorted(files.iterdir()) if files.is_dir() else [files]
         part = pd.concat([pd.read_csv(file, keep_default_na=False) for file in paths])
-        parts.append(part.assign(model=name, norm_train=norm or "standard", eps_train=eps))
+        parts.append(part.assign(model=name, norm_train=kind(ball), eps_train=ball.eps))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -37,7 +44,7 @@ def pairs(accuracy, standard: str) -> Iterator[tuple]:  # noqa: ANN001
     """Give (labels, right, base right): robust models against standard ones, half and half against adversarial."""
     for (model, norm, eps, fraction, seed), _ in accuracy[accuracy.norm_train != "standard"].groupby(MODEL):
         ours, base = outcomes(model), outcomes(model if fraction else standard)
-        mine, plain = f"seed{seed}-natural{fraction}", f"seed{seed}-natural0.0"
+        mine, plain = model_name(seed, fraction), model_name(seed, 0.0)
         labels = {"model": model, "natural_fraction": fraction, "base": model if fraction else standard, "seed": seed}
         yield {**labels, "kind": "std_acc"}, ours[f"{mine}-correct"], base[f"{plain}-correct"]
         if fraction:
@@ -49,22 +56,23 @@ def main(args: argparse.Namespace) -> None:
     """Write results/<dataset>/: models, accuracy, sizes, checks, pictures, paired, autoattack (csv); metrics.json."""
     import pandas as pd
 
-    from robacc import params, tables
+    from robacc import params, plan
     from robacc.files import write_csv, write_json
+    from robacc.paper import tables
 
     p = params.load()
-    balls = {params.model_id(args.dataset, *trained): trained for trained in p.trained(args.dataset)}
+    balls = {f"{args.dataset}-{ball}": ball for ball in plan.balls(p, args.dataset)}
     confidence, n_train = p.report.confidence, p.datasets[args.dataset].n_train
     accuracy = tables.accuracy(collect("evaluate/{}/accuracy.csv", balls), confidence=confidence)
     sweep, curves = collect("sweep/{}.csv", balls), collect("curves/{}", balls)
     opinions = []
     for keys, first in collect("autoattack/{}.csv", balls).groupby([*MODEL, "norm", "eps"]):
         model, _, _, fraction, seed, norm, eps = keys
-        pgd = outcomes(model)[f"seed{seed}-natural{fraction}-{norm}-fooling-eps"] > eps
+        pgd = outcomes(model)[f"{model_name(seed, fraction)}-{norm}-fooling-eps"] > eps
         opinion = tables.second_opinion(first, pgd, confidence=confidence)
         opinions.append(opinion.assign(**dict(zip([*MODEL, "norm_test", "eps_test"], keys, strict=True))))
     folder = Path("results") / args.dataset
-    trained = [{"model": name, "norm": norm or "standard", "eps": eps} for name, (norm, eps) in balls.items()]
+    trained = [{"model": name, "norm": kind(ball), "eps": ball.eps} for name, ball in balls.items()]
     write_csv(trained, folder / "models.csv")
     write_csv(accuracy, folder / "accuracy.csv")
     write_csv(tables.sizes(sweep, accuracy, curves, n_train=n_train, confidence=confidence), folder / "sizes.csv")

@@ -2,22 +2,32 @@
 
 import argparse
 import math
-import os
+from functools import partial
 from itertools import product
 from pathlib import Path
 
+from robacc.params import Theory
 from stages import cli
+
+
+def study(dist, on_progress, *, settings: Theory):  # noqa: ANN001, ANN201
+    """Return the rows about classifiers trained on samples of one distribution, and about transfer between them."""
+    from robacc.paper import theory_samples
+
+    counts = {"n_seeds": settings.n_seeds, "n_test": settings.n_test, "n_steps": settings.n_steps}
+    rows = theory_samples.study(dist, settings.fit, eps=settings.eps * dist.eta, **counts)
+    on_progress(settings.n_seeds)
+    return rows
 
 
 def main(args: argparse.Namespace) -> None:
     """Write results/theory/: optimum, dimension, closed_forms, frontier, monte_carlo, points and transfer, all .csv."""
-    # Before numpy loads: the last bits of a sum, and with them the splits of trees, depend on the number of threads.
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     import pandas as pd
-    from joblib import Parallel, delayed
 
-    from robacc import params, theory, theory_samples
+    from robacc import params
     from robacc.files import write_csv
+    from robacc.paper import theory
+    from robacc.parallel import parallel
 
     p = params.load().theory
     names = ("optimum", "dimension", "closed_forms", "frontier", "monte_carlo", "points", "transfer")
@@ -32,14 +42,11 @@ def main(args: argparse.Namespace) -> None:
             dist = theory.Distribution(p.p[0], d, eta)  # the mean does not look at x1: any p
             mean = theory.row(dist, theory.symmetric(dist, 0, 1), eps=p.eps * eta)
             rows["dimension"].append({"fixed": fixed, **mean})
-    fit = theory_samples.Fit(**p.fit.model_dump())
     settings = list(product(p.p, p.strengths))
     dists = [theory.pooled(p=share, d=p.d, strength=strength) for share, strength in settings]
-    study = delayed(theory_samples.study)
-    work = [
-        study(dist, fit, n_seeds=p.n_seeds, eps=p.eps * dist.eta, n_test=p.n_test, n_steps=p.n_steps) for dist in dists
-    ]
-    for points, transfer in Parallel(cli.n_workers(), backend="multiprocessing")(work):
+    seeds = [p.n_seeds] * len(dists)
+    studies = parallel(partial(study, settings=p), dists, units=seeds, unit="seeds", n_workers=cli.n_workers())
+    for points, transfer in studies:
         rows["points"] += points
         rows["transfer"] += transfer
     for dist, (share, strength) in zip(dists, settings, strict=True):

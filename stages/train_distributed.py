@@ -1,14 +1,17 @@
 """Train one full-set model with several processes, on the GPUs of one or more hosts; started by torchrun.
 
-    torchrun --nproc-per-node 8 -m stages.train_distributed --dataset mnist --norm l2 --eps 1.5 --seed 0
+    torchrun --nproc-per-node 8 -m stages.train_distributed --dataset mnist --ball l2-1.5 --seed 0
 
-On several hosts: the same command on each, with `--nnodes 2 --rdzv-backend c10d --rdzv-endpoint <first host>:29400
---max-restarts 5` before -m, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment, without which torchrun 2.14
-does not let a host come back. `--nnodes 1:2` goes on with the hosts that are left. Checkpoints are on the
-disk of rank 0's host; torchrun may give that rank to another after a restart, so surviving any host needs a shared one.
+On several hosts run the same command on each, with these options before -m:
 
-The finished model is kept in checkpoints/ under the key with which the stages look for it, so that `dvc repro`
-afterwards takes it as it is. The same command goes on from the last checkpoint.
+    --nnodes 2 --rdzv-backend c10d --rdzv-endpoint <first host>:29400 --max-restarts 5
+
+Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 as well: without it torchrun 2.14 does not let a host come back.
+`--nnodes 1:2` goes on with the hosts that remain. Checkpoints are on the disk of rank 0's host. torchrun may give
+that rank to another host after a restart, so surviving the loss of any host needs a shared disk.
+
+The finished model is kept in checkpoints/ under the key with which the stages look for it. `dvc repro` takes it as
+it is. The same command goes on from the last checkpoint.
 """
 
 import argparse
@@ -37,23 +40,27 @@ def progress_lines(n_steps: int, every: int) -> Callable[[int], None]:
 
 def main(args: argparse.Namespace) -> None:
     """Write checkpoints/<key>.model, from the first process alone."""
-    from robacc import distributed, params, sweep
-    from robacc.hardware import device_type
-    from robacc.training import Job, Recipe
+    from robacc import params, plan
+    from robacc.images import loading
+    from robacc.training import distributed, store
+    from robacc.training.hardware import device_type
+    from robacc.training.jobs import Job
+    from robacc.training.train import n_steps
 
     p = params.load()
-    n_train = args.n_train or p.datasets[args.dataset].n_train
-    job = Job(args.norm or "l2", args.eps, n_train, args.seed, args.natural)
-    recipe = Recipe(**p.recipe(args.dataset).model_dump())
+    job = Job(args.ball, args.n_train or p.datasets[args.dataset].n_train, args.seed, args.natural)
+    recipe, train_set = plan.recipe(p, args.dataset), Path("data") / args.dataset / "train.safetensors"
+    code = store.training_code(recipe, loading.load(train_set))
     with distributed.group(device_type(p.training.hardware)) as world:
-        lines = progress_lines(recipe.n_steps(n_train), p.training.log_every)
-        file, is_new = sweep.train_one(
+        lines = progress_lines(n_steps(recipe, job.n_train), p.training.log_every)
+        file, is_new = store.train_one(
             job,
             lines if world.rank == 0 else lambda steps: None,
-            train_set=Path("data") / args.dataset / "train.safetensors",
+            train_set=train_set,
             recipe=recipe,
             settings=p.training.model_dump(),
             checkpoints=Path("checkpoints"),
+            code=code,
             world=world,
         )
         if world.rank == 0:
@@ -61,7 +68,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__, "dataset", "norm", "eps")
+    arguments = cli.parser(__doc__, "dataset", "ball")
     arguments.add_argument("--seed", type=int, default=0, help="of the model; the stages train 0, 1, ...")
     arguments.add_argument("--natural", type=float, default=0.0, help="share of each batch left natural")
     arguments.add_argument("--n-train", type=int, help="number of images; without it the full set")

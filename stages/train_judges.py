@@ -9,20 +9,16 @@ from stages import cli
 
 def main(args: argparse.Namespace) -> None:
     """Write models/<dataset>-judges/standard.safetensors and robust.safetensors."""
-    from robacc import params, sweep
+    from robacc import params, plan
     from robacc.files import whole
-    from robacc.training import Job, Recipe
+    from robacc.training import store
 
     p = params.load()
-    judges, n_train = p.visualize[args.dataset].judges, p.datasets[args.dataset].n_train
-    jobs = {
-        "standard": Job(judges.norm, 0.0, n_train, judges.seed),
-        "robust": Job(judges.norm, judges.eps, n_train, judges.seed),
-    }
-    files = sweep.train_all(
+    jobs = plan.judges(p.visualize[args.dataset].judges, p.datasets[args.dataset].n_train)
+    files = store.train_all(
         list(jobs.values()),
         train_set=Path("data") / args.dataset / "train.safetensors",
-        recipe=Recipe(**p.recipe(args.dataset).model_dump()),
+        recipe=plan.recipe(p, args.dataset),
         settings=p.training.model_dump(),
         checkpoints=Path("checkpoints"),
         n_workers=cli.n_workers(),

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from robacc.params import Visualize, model_id
+from robacc.params import Visualize
+from robacc.training.jobs import model_name
 from stages import cli
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """One model; its judges are trained on another seed."""
 
     dataset: str
@@ -21,52 +22,56 @@ class Job:
         return f"{self.file.parent.name}/{self.file.stem}"
 
 
-def visualize_one(job: Job, on_progress, *, settings: Visualize, device: str):  # noqa: ANN001, ANN201
+def visualize_one(task: Task, on_progress, *, settings: Visualize, device: str):  # noqa: ANN001, ANN201
     """Return the arrays of the pictures, and the numbers over many images as rows."""
     import torch
 
-    from robacc import data, hardware, models, saliency
-    from robacc.norms import ball
+    from robacc.attack.norms import threat_model
+    from robacc.images import loading
+    from robacc.nets import model as nets
+    from robacc.paper import saliency
+    from robacc.training import hardware
 
-    model, folder = hardware.answering(models.load(job.file)[0], device), Path(f"models/{job.dataset}-judges")
+    model, folder = hardware.for_evaluation(nets.load(task.file)[0], device), Path(f"models/{task.dataset}-judges")
     judges = {
-        name: hardware.answering(models.load(folder / f"{name}.safetensors")[0], device)
+        name: hardware.for_evaluation(nets.load(folder / f"{name}.safetensors")[0], device)
         for name in ("standard", "robust")
     }
-    test = data.load(Path("data") / job.dataset / "test.safetensors")
-    threats = [ball(norm, getattr(settings.large_eps, norm)) for norm in ("l2", "linf")]
+    test = loading.load(Path("data") / task.dataset / "test.safetensors")
+    threats = [threat_model(norm, eps) for norm, eps in settings.large_eps.items()]
     n_steps, step_size, n_points = settings.n_steps, settings.step_size, settings.n_points
     index = torch.cat([(test.y == label).nonzero()[: settings.n_per_class, 0] for label in test.y.unique()])
     pictures = saliency.pictures(
         model, *test.batch(index), threats, n_steps=n_steps, step_size=step_size, n_points=n_points
     )
     x, y = test.first(settings.n_images)
-    rows = saliency.summaries(saliency.gradient_numbers(model, x, y), norm="", seed=job.seed)
+    rows = saliency.summaries(saliency.gradient_numbers(model, x, y), norm="", seed=task.seed)
     for threat in threats:
         x_adv = saliency.large_eps_examples(model, x, y, threat, n_steps=n_steps, step_size=step_size)
         numbers = saliency.large_eps_numbers(model, judges, x, x_adv, y, n_points=n_points)
-        rows += saliency.summaries(numbers, norm=threat.norm, seed=job.seed)
+        rows += saliency.summaries(numbers, norm=threat.norm, seed=task.seed)
     on_progress(1)
     return {"index": index.numpy(), **{key: value.numpy() for key, value in pictures.items()}}, rows
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write results/visualize/<id>/: pictures.npz of the first seed, numbers.csv of all seeds."""
-    from robacc import params, sweep
+    """Write results/visualize/<dataset>-<ball>/: pictures.npz of the first seed, numbers.csv of all seeds."""
+    from robacc import params
     from robacc.files import must_exist, write_arrays, write_csv
+    from robacc.parallel import parallel
 
     p = params.load()
-    name = model_id(args.dataset, args.norm, args.eps)
+    name = f"{args.dataset}-{args.ball}"
     folder = Path("models") / name
-    jobs = [
-        Job(args.dataset, must_exist(folder / f"seed{seed}-natural0.0.safetensors"), seed)
+    tasks = [
+        Task(args.dataset, must_exist(folder / f"{model_name(seed, 0.0)}.safetensors"), seed)
         for seed in range(p.datasets[args.dataset].n_seeds)
     ]
     work = partial(visualize_one, settings=p.visualize[args.dataset], device=p.training.hardware)
-    results = sweep.parallel(work, jobs, units=[1] * len(jobs), unit="models", n_workers=cli.n_workers())
+    results = parallel(work, tasks, units=[1] * len(tasks), unit="models", n_workers=cli.n_workers())
     write_arrays(results[0][0], Path("results/visualize") / name / "pictures.npz")
     write_csv([row for _, rows in results for row in rows], Path("results/visualize") / name / "numbers.csv")
 
 
 if __name__ == "__main__":
-    cli.run(main, cli.parser(__doc__, "dataset", "norm", "eps"))
+    cli.run(main, cli.parser(__doc__, "dataset", "ball"))

@@ -1,0 +1,1 @@
+"""The attacks of training and evaluation, AutoAttack, and the checks of attacks."""

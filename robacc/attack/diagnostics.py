@@ -1,0 +1,181 @@
+"""Detect what makes robust accuracy look too high: an unusable model, a broken attack, gradient masking.
+
+Each check measures something, and raises an error beyond a limit. The message says what to do.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robacc.attack.adversary import LOSSES, attack
+from robacc.attack.norms import Threat, threat_model, whole_box
+from robacc.attack.pgd import check_input, input_gradient
+from robacc.nets.model import frozen, predict
+from robacc.params import Attack
+
+# How many more examples a stronger or unrelated attack may fool than the attack under test, as a share.
+SLACK = 0.1
+
+
+def _require(condition: Tensor | bool, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)
+
+
+def check_model(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Raise TypeError or ValueError unless an attack can use `model` on `x` [N, ...] in [0, 1].
+
+    | raised if | reason |
+    |---|---|
+    | a module is in training mode | dropout and batch statistics make the logits depend on chance or on the batch |
+    | the output is not [N, K], or a label of `y` is not in 0..K-1 | labels and model do not belong together |
+    | the rows are in [0, 1] and sum to 1 | probabilities have a vanishing gradient for confident predictions |
+    | two calls differ | the model is random, and an attack must average over it (expectation over transformation) |
+    """
+    check_input(x)
+    if len(x) != len(y) or not len(x):
+        raise ValueError(f"expected as many labels as images and at least one, got {len(x)} images, {len(y)} labels")
+    if any(module.training for module in model.modules()):
+        raise ValueError("expected a model in evaluation mode, got one in training mode; call model.eval() first")
+    with torch.no_grad():
+        logits, again = model(x), model(x)
+    if logits.ndim != 2 or len(logits) != len(x) or y.min() < 0 or y.max() >= logits.shape[1]:
+        shape = tuple(logits.shape)
+        raise ValueError(f"expected logits [{len(x)}, K] and labels under K, got {shape} and labels up to {y.max()}")
+    if not torch.equal(logits, again):
+        change = (logits - again).abs().max()
+        raise ValueError(f"expected the same logits from two calls, got a difference of {change:.2g}: a random model")
+    sums = logits.sum(1)
+    if logits.min() >= 0 and logits.max() <= 1 and torch.allclose(sums, torch.ones_like(sums), atol=1e-5):
+        raise ValueError("expected logits, got probabilities; return what goes into the softmax instead")
+
+
+def check_attack(
+    model: nn.Module, x: Tensor, y: Tensor, norm: str, eps_grid: list[float], settings: Attack, *, seed: int
+) -> tuple[dict[str, float], list[Tensor]]:
+    """Attack `x` at eps 0 and at each eps of `eps_grid`, and check the results.
+
+    `eps_grid` must ascend. No attack starts from the result of another eps. The attack at eps 0 has one step. Returns
+    the measures, and for each of `eps_grid` which examples were fooled, bool [N].
+
+    | AssertionError if | reason |
+    |---|---|
+    | an adversarial example is outside ball or [0, 1], or not finite | the attack cheats, or has failed silently |
+    | eps = 0 changes an image | the attacked images are not the given images |
+    | the reported success differs from the model's predictions | successes are miscounted |
+    | robust accuracy rises with eps | the attack is too weak at the larger eps |
+    """
+    outcomes = []
+    largest_excess = -torch.inf
+    for eps in [0.0, *eps_grid]:
+        threat = threat_model(norm, eps)
+        strength = settings if eps else settings.model_copy(update={"n_steps": 1})
+        x_adv, fooled = attack(model, x, y, threat, strength, seed=seed)
+        where = f"at {norm} eps {eps}"
+        _require(x_adv.isfinite().all(), f"adversarial examples {where} are not finite")
+        _require(x_adv.min() >= 0 and x_adv.max() <= 1, f"adversarial examples {where} leave [0, 1]")
+        excess = (threat.size(x_adv.double() - x.double()).max() - eps).item()
+        _require(excess <= threat.tolerance, f"adversarial examples {where} exceed the ball by {excess}")
+        largest_excess = max(largest_excess, excess)
+        _require(torch.equal(predict(model, x_adv) != y, fooled), f"success {where} is not what the model says")
+        _require(eps > 0 or torch.equal(x_adv, x), "the attack with eps 0 changes the images")
+        outcomes.append(fooled)
+    accuracies = [(~fooled).double().mean().item() for fooled in outcomes]
+    _require(accuracies == sorted(accuracies, reverse=True), f"robust accuracy rises with eps: {accuracies}")
+    measured = {"n": len(x), "largest_excess": largest_excess, "std_acc": accuracies[0], "rob_acc": accuracies[-1]}
+    return measured, outcomes[1:]
+
+
+class Scaled(nn.Module):
+    """A model whose logits are multiplied by `factor`.
+
+    The predictions stay the same. The gradient of the cross-entropy underflows.
+    """
+
+    def __init__(self, model: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return factor * model(x), [B, K]."""
+        return self.factor * self.model(x)
+
+
+def zero_gradients(model: nn.Module, x: Tensor, y: Tensor, losses: Sequence[str]) -> float:
+    """Return the share of examples at which the gradient of every loss is exactly zero.
+
+    PGD cannot move such an example.
+    """
+    zero = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    with frozen(model):
+        for loss in losses:
+            gradient, _ = input_gradient(model, x, y, LOSSES[loss])
+            zero &= (gradient == 0).flatten(1).all(1)
+    return zero.double().mean().item()
+
+
+def check_masking(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    norm: str,
+    eps: float,
+    settings: Attack,
+    *,
+    fooled: Tensor,
+    seed: int,
+    other: nn.Module | None = None,
+) -> dict[str, float]:
+    """Check for gradient masking (Athalye et al. 2018) on `x` at one eps; return the measures as shares.
+
+    `fooled` [N] says which examples the attack under test fooled. `more_steps` and `more_restarts` attack only the
+    others. `other` is a model trained in the same way with another seed; its adversarial examples are transferred.
+
+    | AssertionError if | reason |
+    |---|---|
+    | `zero_gradients` is over 10 % | no step moves these examples, so their accuracy says nothing |
+    | `more_steps` (three times the steps) is 10 points under `rob_acc` | the attack stops too early |
+    | `more_restarts` (one more of each loss) is 10 points under `rob_acc` | success depends on luck |
+    | `scaled` (logits times 1000) is 10 points over `rob_acc` | the loss underflows for confident predictions |
+    | `transfer` is under `rob_acc` | another model's gradient fools it more often than its own, which is masked |
+    | `huge_eps` (the whole box [0, 1]) is over chance | the attack fails even where every image is allowed |
+    """
+
+    def n_robust(victim: nn.Module, x: Tensor, y: Tensor, threat: Threat, strength: Attack, seed: int = seed) -> int:
+        return int((~attack(victim, x, y, threat, strength, seed=seed)[1]).sum())
+
+    threat = threat_model(norm, eps)
+    robust = (x[~fooled], y[~fooled], threat)
+    longer = settings.model_copy(update={"n_steps": 3 * settings.n_steps})
+    restarted = settings.model_copy(update={"skip_below": None})
+    measured = {
+        "eps": eps,
+        "zero_gradients": zero_gradients(model, x, y, settings.losses),
+        "rob_acc": len(robust[0]) / len(x),
+        "more_steps": n_robust(model, *robust, longer, seed + 1) / len(x),
+        "more_restarts": n_robust(model, *robust, restarted, seed + 1) / len(x),
+        "scaled": n_robust(Scaled(model, 1000.0).eval(), x, y, threat, settings) / len(x),
+        "huge_eps": n_robust(model, x, y, whole_box(norm, x), settings) / len(x),
+    }
+    if other is not None:
+        x_adv, _ = attack(other, x, y, threat, settings, seed=seed)
+        measured["transfer"] = (predict(model, x_adv) == y).double().mean().item()
+    _require_unmasked(measured, n_classes=model(x[:1]).shape[1])
+    return measured
+
+
+def _require_unmasked(measured: dict[str, float], *, n_classes: int) -> None:
+    own = measured["rob_acc"]
+    where = f"robust accuracy {own:.3f} at eps {measured['eps']:g} is not to be trusted: "
+    limits = [
+        (measured["zero_gradients"] <= SLACK, "{zero_gradients:.0%} of the gradients are exactly zero"),
+        (measured["more_steps"] >= own - SLACK, "{more_steps:.3f} with more steps; raise n_steps"),
+        (measured["more_restarts"] >= own - SLACK, "{more_restarts:.3f} with more restarts; add losses"),
+        (measured["scaled"] <= own + SLACK, "{scaled:.3f} with scaled logits; add the margin loss"),
+        (measured.get("transfer", 1.0) >= own, "{transfer:.3f} by transfer from another model; it masks its gradient"),
+        (measured["huge_eps"] <= 1 / n_classes, "{huge_eps:.3f} where every image is allowed, above chance"),
+    ]
+    for holds, message in limits:
+        if not holds:
+            raise AssertionError(where + message.format(**measured))

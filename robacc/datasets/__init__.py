@@ -1,0 +1,1 @@
+"""The facts about each data set, one data set in each file."""

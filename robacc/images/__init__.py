@@ -1,0 +1,1 @@
+"""Image sets in memory or on disk, and the batches of training."""

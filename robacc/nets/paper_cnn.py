@@ -1,0 +1,21 @@
+"""The paper's MNIST net, the CNN of the TensorFlow tutorial (App. A)."""
+
+from torch import nn
+
+from robacc.nets.layers import FlattenChannelsLast
+
+
+def net(n_classes: int) -> nn.Sequential:
+    """Return the net for 28x28 grey images (14 M multiply-adds)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, kernel_size=5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, kernel_size=5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        FlattenChannelsLast(),
+        nn.Linear(7 * 7 * 64, 1024),
+        nn.ReLU(inplace=True),
+        nn.Linear(1024, n_classes),
+    )

@@ -1,0 +1,104 @@
+"""Build tidy tables of results.
+
+Each row is one observation. Every accuracy has its count and its interval.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from robacc.paper.intervals import mcnemar, paired_difference, wilson
+
+MODEL = ["model", "norm_train", "eps_train"]
+
+
+def with_intervals(counts: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
+    """Add accuracy, low and high (Wilson) to a table with columns n_correct and n."""
+    limits = [wilson(correct, n, confidence=confidence) for correct, n in zip(counts.n_correct, counts.n, strict=True)]
+    low, high = zip(*limits, strict=True)
+    return counts.assign(accuracy=counts.n_correct / counts.n, low=low, high=high)
+
+
+def accuracy(counts: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
+    """Return one row for each model, seed, share of natural examples and attack.
+
+    The rows without an attack are standard accuracy.
+    """
+    table = counts.rename(columns={"norm": "norm_test", "eps": "eps_test"})
+    table = table.assign(norm_test=table.norm_test.replace("", "none")).drop_duplicates()
+    columns = [*MODEL, "natural_fraction", "seed", "norm_test", "eps_test", "n", "n_correct"]
+    return with_intervals(table[columns], confidence=confidence).reset_index(drop=True)
+
+
+def standard(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `accuracy` with standard accuracy of models with a natural share of 0."""
+    return table[(table.norm_test == "none") & (table.natural_fraction == 0)]
+
+
+def sizes(
+    sweep: pd.DataFrame, full: pd.DataFrame, curves: pd.DataFrame, *, n_train: int, confidence: float
+) -> pd.DataFrame:
+    """Return standard accuracy at every training-set size, with one row for each model and seed.
+
+    The rows of the largest size come from `full`, a result of `accuracy`, and from the learning `curves`.
+    """
+    last = curves[curves.natural_fraction == 0].groupby(["model", "seed"])[["step", "epoch"]].max()
+    last = last.rename(columns={"step": "steps", "epoch": "epochs"}).reset_index()
+    largest = standard(full).merge(last, on=["model", "seed"]).assign(n_train=n_train)
+    columns = [*MODEL, "n_train", "seed", "steps", "epochs", "n", "n_correct"]
+    table = pd.concat([sweep[columns], largest[columns]]).sort_values([*MODEL, "n_train", "seed"])
+    return with_intervals(table, confidence=confidence).reset_index(drop=True)
+
+
+def metrics(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return for each trained ball the means over seeds: std_acc, and rob_acc at the training eps."""
+    plain = table[table.natural_fraction == 0]
+    result: dict[str, dict[str, float]] = {}
+    for model, rows in plain.groupby("model", sort=False):
+        own = rows[(rows.norm_test == rows.norm_train) & (rows.eps_test == rows.eps_train)]
+        result[str(model)] = {"std_acc": round(standard(rows).accuracy.mean(), 6)}
+        if len(own):
+            result[str(model)]["rob_acc"] = round(own.accuracy.mean(), 6)
+    return result
+
+
+def paired(pairs: Iterable[tuple[dict, np.ndarray, np.ndarray]], *, confidence: float) -> pd.DataFrame:
+    """Return one row for each pair of models on the same examples.
+
+    A pair is (labels of the row, ours, base). `ours` and `base` are bool [n], whether each model is right. The columns
+    are the labels, n, only_ours, only_base, difference, low, high and p_value. only_ours counts the examples on which
+    only the first model is right. difference is that of the accuracies, with its interval. p_value is McNemar's.
+    """
+    rows = []
+    for labels, ours, base in pairs:
+        only_ours, only_base = int((ours & ~base).sum()), int((base & ~ours).sum())
+        low, high = paired_difference(only_ours, only_base, len(ours), confidence=confidence)
+        counts = {"n": len(ours), "only_ours": only_ours, "only_base": only_base}
+        gap = {"difference": (only_ours - only_base) / len(ours), "low": low, "high": high}
+        rows.append({**labels, **counts, **gap, "p_value": mcnemar(only_ours, only_base)})
+    return pd.DataFrame(rows)
+
+
+def second_opinion(first: pd.DataFrame, pgd: np.ndarray, *, confidence: float) -> pd.DataFrame:
+    """Return the robust accuracy of one model on the same examples by PGD, by AutoAttack and by both.
+
+    Each of the three is a row. In the row "worst", an example is robust only if no attack fools it.
+
+    `first` is AutoAttack's result, with one row for each example:
+
+    | column | meaning |
+    |---|---|
+    | `image` | the index of the example among the test images |
+    | `fooled_by` | the first attack that fooled the model, or "none", or "misclassified" for the image itself |
+    | `attacks` | the names of the attacks that were run |
+
+    `pgd` bool says for each test image whether the model is robust to PGD. The result has a column `attacks`, and a
+    column first_<name> for each of them. It counts the images that this attack was the first to fool.
+    """
+    withstood, unfooled = pgd[first.image.to_numpy()], (first.fooled_by == "none").to_numpy()
+    rows = {"pgd": withstood, "autoattack": unfooled, "worst": withstood & unfooled}
+    counts = [{"attack": name, "n": len(right), "n_correct": int(right.sum())} for name, right in rows.items()]
+    met = str(first.attacks.iloc[0])
+    by = {f"first_{name}": int((first.fooled_by == name).sum()) for name in met.split()}
+    return with_intervals(pd.DataFrame(counts), confidence=confidence).assign(attacks=met, **by)

@@ -1,0 +1,390 @@
+"""Make the parts of the report page: tables, intervals and pictures as HTML text."""
+
+import base64
+import hashlib
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pandas as pd
+from latex2mathml.converter import convert
+from markupsafe import Markup
+from PIL import Image
+from safetensors import safe_open
+
+from robacc.balls import NORMS
+from robacc.datasets import facts
+from robacc.files import must_exist
+from robacc.paper.ledger import UNKNOWN
+from robacc.provenance import device_kind, library_versions
+from robacc.report import selection
+
+__all__ = ["NORMS", "device_kind", "library_versions"]
+
+# The words for each source in the metadata of the data. A data set with a single source has no name for it.
+SOURCES = {
+    "": "the published files",
+    "official archive": "the published archive",
+    "user's PNG tree": "a copy of the user's, PNG images, not lossy",
+    "user's JPEG tree": "a copy of the user's in which images are JPEG, so it is lossy",
+    "user's ImageNet": "the user's copy of ImageNet (JPEG, as it is published)",
+}
+MIME = {"svg": "image/svg+xml", "png": "image/png", "webp": "image/webp"}
+
+
+def _webp(image: Image.Image, *, lossless: bool, quality: int) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "WEBP", lossless=lossless, quality=quality, method=6)
+    return content.getvalue()
+
+
+def embed(name: str, kind: str, folder: Path = Path("reports/figures")) -> str:
+    """Return a figure as a data URI, so that the page needs no other file.
+
+    "webp" is the PNG in a smaller format. It is lossless, or lossy where that is smaller, as for colour pictures.
+    """
+    content = (folder / f"{name}.{'png' if kind == 'webp' else kind}").read_bytes()
+    if kind == "webp":
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        content = min((_webp(image, lossless=True, quality=80), _webp(image, lossless=False, quality=60)), key=len)
+    return f"data:{MIME[kind]};base64,{base64.b64encode(content).decode()}"
+
+
+def render(templates: Path, **content: object) -> str:
+    """Return the page that report.html.j2 in `templates` makes of `content`.
+
+    A missing name raises an error.
+    """
+    loader = jinja2.FileSystemLoader(templates)
+    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=True)
+    return environment.get_template("report.html.j2").render(page=sys.modules[__name__], facts=facts, **content)
+
+
+def picture_rule(files: Iterable[Path], dataset: str) -> str:
+    """Return the rule by which the figures chose their images, from the pictures.npz of every model."""
+
+    def labels() -> Iterator[dict[str, np.ndarray]]:
+        for file in files:
+            with np.load(must_exist(file), allow_pickle=False) as arrays:
+                yield {name: arrays[name] for name in ("y", "predicted")}
+
+    return selection.choose(labels(), facts.of(dataset).classes).rule
+
+
+def data_source(folder: Path) -> dict[str, str]:
+    """Return the source of the `data` in a folder, and the classes that it `lacks`, in words.
+
+    Only the headers of the files are read.
+    """
+    about = {}
+    for split in ("train", "test"):
+        with safe_open(must_exist(folder / f"{split}.safetensors"), "numpy") as file:
+            about[split] = json.loads(file.metadata()["json"])
+    sources = {SOURCES.get(part.get("source", ""), part.get("source", "")) for part in about.values()}
+    lacking: dict[str, list[str]] = {}  # missing classes -> the splits that lack them
+    for split, part in about.items():
+        if part.get("missing"):
+            lacking.setdefault(", ".join(part["missing"]), []).append(split)
+    lacks = [f"{' and '.join(splits)}: {classes}" for classes, splits in lacking.items()]
+    return {"data": " and ".join(sorted(sources)), "lacks": "; ".join(lacks)}
+
+
+def counted(n: int, unit: str) -> str:
+    """Return a number with its unit in the singular or plural."""
+    return f"{n} {unit}" if n == 1 else f"{n} {unit}s"
+
+
+def math(formula: str) -> Markup:
+    """Return a LaTeX formula as MathML, which browsers show without scripts."""
+    return Markup(convert(formula))
+
+
+def html_table(table: pd.DataFrame) -> Markup:
+    """Return a table as HTML, without its index.
+
+    The headings describe the columns.
+    """
+    return Markup(table.to_html(index=False, border=0, na_rep="", justify="left"))
+
+
+def interval(measure: dict) -> str:
+    """Return a share in percent, or a difference in points, with its interval if it has one."""
+    value, low, high = (100 * measure[key] for key in ("value", "low", "high"))
+    sign, unit = ("+", " points") if measure["is_difference"] else ("", " %")
+    spread = f" [{low:{sign}.2f}, {high:{sign}.2f}]" if low < high else ""
+    if (measure["low"], measure["high"]) == UNKNOWN:
+        spread = " [one seed, no interval]"
+    return f"{measure['name']}: {value:{sign}.2f}{unit}{spread}"
+
+
+def sample(measure: dict) -> str:
+    """Return the number of examples and seeds of a measure, in words.
+
+    A measure without examples is exact.
+    """
+    if measure["n"] == 0:
+        return "exact"
+    return f"n = {measure['n']:,}" + (f", {measure['seeds']} seeds" if measure["seeds"] > 1 else "")
+
+
+def measured(claim: dict) -> list[str]:
+    """Return the lines on what was measured for a claim: its numbers, their samples, the remark."""
+    samples = [sample(measure) for measure in claim["measures"]]
+    if len(set(samples)) == 1:
+        lines = [interval(measure) for measure in claim["measures"]] + [f"({samples[0]})"]
+    else:
+        lines = [f"{interval(measure)} ({text})" for measure, text in zip(claim["measures"], samples, strict=True)]
+    return lines + ([claim["remark"]] if claim["remark"] else [])
+
+
+def count_verdicts(claims: list[dict]) -> str:
+    """Return the number of claims for each verdict, in words."""
+    counts = Counter(claim["verdict"] for claim in claims)
+    return f"Of {len(claims)} claims decided here, " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+
+
+def by_number(claims: list[dict]) -> list[dict]:
+    """Return claims in the order C1, C2, ..., C13."""
+    return sorted(claims, key=lambda claim: int(claim["id"][1:]))
+
+
+def _summary_table(claims: list[dict]) -> list[str]:
+    lines = [count_verdicts(claims) + ".", "", "| claim | the paper says | verdict | measured |", "|---|---|---|---|"]
+    for claim in claims:
+        cells = [claim["id"], claim["statement"], claim["verdict"], "<br>".join(measured(claim))]
+        escaped = [cell.replace("|", "\\|") for cell in cells]
+        lines.append(f"| {' | '.join(escaped)} |")
+    return lines
+
+
+def summary(claims: list[dict], further: dict[str, list[dict]]) -> str:
+    """Return the ledger as a Markdown table, for readers without the report.
+
+    Each data set in `further` has one more table.
+    """
+    lines = _summary_table(claims)
+    for name, of_name in further.items():
+        lines += ["", f"## {name}", "", *_summary_table(of_name)]
+    return "\n".join(lines) + "\n"
+
+
+def differences(here: dict, paper: dict) -> list[tuple[str, str, str]]:
+    """Return (key, value here, value there) of every setting that differs, with steps at full size only."""
+    return [(key, str(here[key]), str(paper[key])) for key in here if here[key] != paper[key]]
+
+
+def percent(values: pd.Series) -> str:
+    """Return the mean of shares in percent.
+
+    Several shares also have their range.
+    """
+    mean = f"{100 * values.mean():.2f}"
+    return mean if len(values) < 2 else f"{mean} ({100 * values.min():.2f} to {100 * values.max():.2f})"
+
+
+def _training(table: pd.DataFrame) -> pd.Series:
+    threat = table.norm_train + " eps " + table.eps_train.map("{:g}".format)
+    return threat.where(table.norm_train != "standard", "standard")
+
+
+def seeds_by_size(sizes: pd.DataFrame) -> str:
+    """Return the number of seeds at each training-set size, in words."""
+    seeds = sizes.groupby("n_train").seed.nunique()
+    return ", ".join(f"{size:,}: {n}" for size, n in seeds.items())
+
+
+def size_table(sizes: pd.DataFrame) -> pd.DataFrame:
+    """Return mean standard accuracy in percent, with a row for each training and a column for each size."""
+    rows = sizes.assign(training=_training(sizes))
+    table = rows.pivot_table(index="training", columns="n_train", values="accuracy", sort=False)
+    table.columns = [f"n = {size:,}" for size in table.columns]
+    return (100 * table).round(2).reset_index()
+
+
+def robust_table(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracies in percent, as mean and range over seeds.
+
+    Each training has a row, and each attack a column.
+    """
+    rows = accuracy[accuracy.natural_fraction == 0].assign(training=_training)
+    rows = rows.assign(
+        attack=rows.norm_test.where(rows.norm_test != "none", "none") + rows.eps_test.map(" {:g}".format)
+    )
+    rows["attack"] = rows.attack.replace("none 0", "standard accuracy")
+    table = rows.pivot_table(index="training", columns="attack", values="accuracy", aggfunc=percent, sort=False)
+    return table.reset_index().rename_axis(None, axis=1)
+
+
+def picture_table(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers for the pictures in percent, as mean and range over seeds.
+
+    Each training has a row.
+    """
+    rows = numbers[~numbers.quantity.str.startswith("path_")].assign(training=_training)
+    rows["column"] = (rows.quantity + " " + rows.norm).str.strip().str.replace("_", " ")
+    table = rows.pivot_table(index="training", columns="column", values="mean", aggfunc=percent, sort=False)
+    return table.reset_index().rename_axis(None, axis=1)
+
+
+def opinion_table(opinions: pd.DataFrame) -> pd.DataFrame:
+    """Return robust accuracy in percent by PGD, by AutoAttack and by both, on the same images.
+
+    Each model and ball has a row.
+    """
+    names = {"pgd": "PGD", "autoattack": "AutoAttack", "worst": "either: pointwise worst case"}
+    rows = opinions.assign(training=_training, attack=opinions.attack.map(names))
+    mixed = rows.natural_fraction.map(", {:.0%} natural".format).where(rows.natural_fraction > 0, "")
+    rows["training"] += mixed
+    rows["ball"] = rows.norm_test + rows.eps_test.map(" eps {:g}".format)
+    table = rows.pivot_table(
+        index=["training", "ball"], columns="attack", values="accuracy", aggfunc=percent, sort=False
+    )
+    return table.reset_index().rename_axis(None, axis=1)
+
+
+def masking_text(checks: pd.DataFrame) -> str:
+    """Return the extremes over all models of the checks of gradient masking, in words."""
+
+    def largest(change: pd.Series) -> str:
+        return f"{100 * change.max():.1f}"
+
+    own = checks.masking_rob_acc
+    parts = [
+        f"at most {largest(checks.masking_zero_gradients)} % of a model's gradients exactly zero",
+        f"three times the steps find at most {largest(own - checks.masking_more_steps)} points more",
+        f"one more restart of each loss at most {largest(own - checks.masking_more_restarts)}",
+        f"logits times 1000 hide at most {largest(checks.masking_scaled - own)} points",
+        f"accuracy with the whole box allowed is at most {largest(checks.masking_huge_eps)} %",
+    ]
+    if "masking_transfer" in checks:
+        weaker = 100 * (checks.masking_transfer - own).min()
+        parts.append(f"examples made on another seed's model leave at least {weaker:.1f} points more standing")
+    return "; ".join(parts)
+
+
+def shown(dataset: str, tables: dict[str, pd.DataFrame]) -> dict:
+    """Return what the page says about a data set: its names, its result tables, and numbers from them."""
+    accuracy, checks = tables["accuracy"], tables["checks"]
+    clean = accuracy.norm_test == "none"
+    return {
+        "key": dataset,
+        "name": facts.of(dataset).title,
+        "letter": facts.of(dataset).letter,
+        "tables": tables,
+        "n_test": f"{accuracy[clean].n.max():,}",
+        "n_robust": f"{accuracy[~clean].n.max():,}",
+        "seeds": counted(accuracy.seed.nunique(), "seed"),
+        "largest_excess": f"{checks.largest_excess.max():.1e}",
+        "masking": masking_text(checks),
+        "sizes_text": seeds_by_size(tables["sizes"]),
+    }
+
+
+def beyond_pgd(opinions: pd.DataFrame) -> pd.Series:
+    """Return for each model and ball the share of images that AutoAttack fools and PGD does not."""
+    keys = ["model", "natural_fraction", "seed", "norm_test", "eps_test"]
+    table = opinions.pivot(index=keys, columns="attack", values="accuracy")
+    return table.pgd - table.worst
+
+
+def rest_text(opinions: pd.DataFrame, rest: list[str]) -> str:
+    """Return how many more images the attacks in `rest` fooled than the other attacks of AutoAttack, in words.
+
+    The attacks in `rest` run on some models only.
+    """
+    met = opinions[(opinions.attack == "worst") & opinions.attacks.str.split().map(set(rest).issubset)]
+    if met.empty or not rest:
+        return ""
+    alone = sum(int(pd.to_numeric(met[f"first_{name}"]).sum()) for name in rest)
+    found = f"where they fooled {alone} images that the others had not"
+    return f"; {' and '.join(rest)} as well on {len(met)} of them, {found}"
+
+
+def paired_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the comparisons of models on the same images, in points.
+
+    Each pair of models has a row.
+    """
+    ours = pairs.model + pairs.natural_fraction.map(", {:.0%} natural".format).where(pairs.natural_fraction > 0, "")
+    points = [
+        f"{100 * gap:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+        for gap, low, high in zip(pairs.difference, pairs.low, pairs.high, strict=True)
+    ]
+    columns = {"model": ours, "against": pairs.base, "seed": pairs.seed, "accuracy": pairs.kind, "n": pairs.n}
+    counts = {"only the first right": pairs.only_ours, "only the second": pairs.only_base, "points": points}
+    return pd.DataFrame({**columns, **counts, "p (McNemar)": pairs.p_value.map("{:.2g}".format)})
+
+
+def half_table(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Return Table 4: standard and robust accuracy at the training eps, all adversarial and mixed.
+
+    It has the models that were trained in both ways.
+    """
+    accuracy = accuracy[accuracy.model.isin(accuracy[accuracy.natural_fraction > 0].model)]
+    own = (accuracy.norm_test == accuracy.norm_train) & (accuracy.eps_test == accuracy.eps_train)
+    rows = accuracy[((accuracy.norm_test == "none") | own)].assign(training=_training)
+    rows["kind"] = rows.norm_test.where(rows.norm_test == "none", "robust").replace("none", "standard")
+    rows["column"] = rows.kind + " accuracy, " + rows.natural_fraction.map("{:.0%} natural".format)
+    table = rows.pivot_table(index="training", columns="column", values="accuracy", aggfunc=percent, sort=False)
+    return table.reset_index().rename_axis(None, axis=1)
+
+
+def linear_table(accuracy: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """Return Table 5: accuracies in percent of the standard and the most robust linear model.
+
+    Each fit has a row.
+    """
+    keys = ["optimizer", "l2", "eps_train"]
+    strongest = accuracy.eps_test.max()
+    rows = accuracy[accuracy.eps_train.isin([0.0, accuracy.eps_train.max()]) & accuracy.eps_test.isin([0.0, strongest])]
+    names = {"none": "standard", "linf": "adversarial", "linf-box": "adversarial, pixels kept in [0, 1]"}
+    rows = rows.assign(column=rows.split.map(str) + ", " + rows.attack.map(names))
+    table = rows.pivot_table(index=keys, columns="column", values="accuracy", sort=False).mul(100).round(2)
+    sizes = models.set_index(keys)[["l1_norm", "gradient_norm", "iterations"]]
+    sizes["gradient_norm"] = sizes.gradient_norm.map("{:.0e}".format)
+    table = table.join(sizes.round(2)).reset_index()
+    names = {"l2": "l2 penalty", "eps_train": "training eps", "l1_norm": "norm of w in l1", "gradient_norm": "gradient"}
+    return table.assign(l2=table.l2.map("{:g}".format)).rename(columns=names)
+
+
+def optimum_table(optimum: pd.DataFrame) -> pd.DataFrame:
+    """Return the exact optima that fulfil Theorem 2.2's hypotheses, with accuracies in percent."""
+    rows = optimum[optimum.violated == ""]
+    percents = {f"{kind}, %": (100 * rows[kind]).round(4) for kind in ("std_acc", "rob_acc")}
+    settings = rows[["p", "d", "strength"]].rename(columns={"strength": "eta sqrt(d)"})
+    return settings.assign(**{"training eps / eta": (rows.eps_train / rows.eta).round(2)}, **percents)
+
+
+def transfer_table(transfer: pd.DataFrame) -> pd.DataFrame:
+    """Return the accuracy of victims on perturbations made without them.
+
+    Each victim has a row, and each p a column.
+    """
+    rows = transfer[(transfer.source == "distribution") & (transfer.strength == transfer.strength.max())]
+    victim = rows.victim.where(
+        rows.eps_train == 0, rows.victim + " (training eps " + rows.eps_train.map("{:.3f}".format) + ")"
+    )
+    rows = rows.assign(victim=victim, column=rows.p.map("p = {:g}".format))
+    table = rows.pivot_table(index="victim", columns="column", values="adv_acc", aggfunc=percent, sort=False)
+    return table.reset_index().rename_axis(None, axis=1)
+
+
+def file_hash(*files: Path) -> str:
+    """Return the SHA-256 of the contents of `files`, in this order."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def skipping_text(share: float | None) -> str:
+    """Return which examples later restarts of the attack skip, in words; nothing where they skip none."""
+    if share is None:
+        return ""
+    way = f"{100 * share:.0f} % of the way to a wrong answer"
+    return f"after one of each loss, an example that none brought {way} is skipped; "

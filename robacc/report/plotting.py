@@ -1,0 +1,141 @@
+"""Define the style of the figures, and save them.
+
+This module uses matplotlib only. It reads no data and computes no result.
+"""
+
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from robacc.balls import NORMS
+from robacc.datasets import facts
+
+# The palette of Okabe & Ito 2008 is safe for the colour-blind. Black is standard training in every figure.
+STANDARD = "#000000"
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+NORM_LABELS = {norm: rf"$\ell_{norm[1:]}$".replace("inf", r"\infty") for norm in NORMS}
+
+
+def use_style() -> None:
+    """Set fonts, lines and grid for all figures, and make SVG files the same in every run."""
+    plt.rcParams.update(
+        {
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "lines.linewidth": 1.6,
+            "lines.markersize": 5,
+            "legend.frameon": False,
+            "figure.dpi": 100,
+            "savefig.dpi": 125,
+            "svg.hashsalt": "robacc",
+            "svg.fonttype": "path",
+        }
+    )
+
+
+def save(fig: Figure, name: str, folder: Path | str) -> None:
+    """Write `fig` as `name`.png and `name`.svg in `folder`, without times or versions."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    fig.savefig(folder / f"{name}.png", bbox_inches="tight", metadata={"Software": None})
+    fig.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+
+
+def colour(index: int) -> str:
+    """Return the colour of the curve `index`: 0 is standard training."""
+    return STANDARD if index == 0 else COLOURS[(index - 1) % len(COLOURS)]
+
+
+def eps_text(eps: float, dataset: str | None) -> str:
+    """Return an eps as legends show it.
+
+    It is a multiple of 1/255 if the data set's legends have these, and if this eps is one.
+    """
+    steps = round(255 * eps)
+    in_255 = dataset is not None and facts.of(dataset).eps_in_255
+    return f"{steps}/255" if in_255 and steps and abs(255 * eps - steps) <= 0.02 else f"{eps:g}"
+
+
+def ball_label(norm: str, eps: float, dataset: str | None = None) -> str:
+    """Return the name of a training ball in legends."""
+    return "standard" if eps == 0 else f"{NORM_LABELS[norm]}, $\\varepsilon$ = {eps_text(eps, dataset)}"
+
+
+def picture(image: np.ndarray) -> np.ndarray:
+    """Return an image [C, H, W] in [0, 1] for matplotlib: grey [H, W] or colour [H, W, 3]."""
+    return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1).clip(0, 1)
+
+
+def gradient_picture(gradient: np.ndarray) -> np.ndarray:
+    """Return a gradient [C, H, W] as colours [H, W, 3], by the paper's rule for grey or for colour images."""
+    return signed_rgb(gradient[0]) if len(gradient) == 1 else gradient_rgb(gradient)
+
+
+def signed_rgb(gradient: np.ndarray) -> np.ndarray:
+    """Return a grey-scale gradient [H, W] as colours [H, W, 3]: blue positive, red negative, white zero.
+
+    Values are clipped to 3 standard deviations of the image (the paper's Section 3.1). A constant gradient is white.
+    """
+    limit = 3 * gradient.std()
+    scaled = np.clip(gradient / limit, -1, 1) if limit > 0 else np.zeros_like(gradient)
+    return matplotlib.colormaps["RdBu"]((scaled + 1) / 2)[..., :3]
+
+
+def gradient_rgb(gradient: np.ndarray) -> np.ndarray:
+    """Return the gradient [3, H, W] of a colour image as colours [H, W, 3], where 0.5 is zero.
+
+    Values are clipped to 3 standard deviations over all channels, and mapped to [0, 1] (the paper's Section 3.1). Each
+    channel keeps its sign. A constant gradient is mid-grey.
+    """
+    limit = 3 * gradient.std(dtype=np.float64)
+    flat = np.ptp(gradient) == 0 or limit == 0
+    scaled = np.zeros_like(gradient) if flat else np.clip(gradient / limit, -1, 1)
+    return np.moveaxis((scaled + 1) / 2, 0, -1)
+
+
+def picture_grid(
+    rows: list[tuple[str, list[np.ndarray]]], *, titles: list[str], subtitles: list[list[str]] | None = None
+) -> Figure:
+    """Draw labelled rows of images [H, W] in [0, 1] or [H, W, 3], with `titles` over the columns.
+
+    `subtitles` [rows][columns] are drawn under the images.
+    """
+    n_columns = max(len(images) for _, images in rows)
+    extra = 0.24 if subtitles else 0.0
+    fig, axes = plt.subplots(
+        len(rows), n_columns, figsize=(0.92 * n_columns + 1.2, (0.92 + extra) * len(rows) + 0.3), squeeze=False
+    )
+    for i, (label, images) in enumerate(rows):
+        for j, image in enumerate(images):
+            axis = axes[i, j]
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if i == 0 and titles:
+                axis.set_title(titles[j], fontsize=9)
+            if subtitles and subtitles[i][j]:
+                axis.set_xlabel(subtitles[i][j], fontsize=8, labelpad=2)
+        axes[i, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
+    fig.subplots_adjust(wspace=0.06, hspace=0.06 + 0.9 * extra)
+    return fig
+
+
+def count_axis(axis: Axes, counts: list[int]) -> None:
+    """Show a logarithmic x axis with a tick at each of `counts`, such as 300 and 60k."""
+    axis.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(counts))
+    axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axis.xaxis.set_major_formatter(lambda count, _: f"{count / 1000:g}k" if count >= 1000 else f"{count:g}")
+
+
+def percent_axis(axis: Axes) -> None:
+    """Show shares on the y axis as percentages."""
+    axis.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=None))

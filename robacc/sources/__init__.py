@@ -1,0 +1,1 @@
+"""The sources of each data set, one data set in each file."""

@@ -1,0 +1,109 @@
+"""Store finished jobs, so that no job is trained twice, and resume interrupted ones."""
+
+import hashlib
+import json
+import time
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robacc.files import read_tensors
+from robacc.images import batches, loading
+from robacc.images.sets import ImageSet
+from robacc.nets import model as nets
+from robacc.parallel import OnProgress, parallel
+from robacc.params import Recipe
+from robacc.provenance import code_hash
+from robacc.training.jobs import Job
+from robacc.training.train import n_steps, train
+from robacc.training.world import ALONE, World
+
+Settings = dict[str, Any]  # the section `training` of params.yaml, as keywords of `train`
+
+
+def training_code(recipe: Recipe, images: ImageSet) -> str:
+    """Return the hash of the code that trains net `recipe.arch` on `images`.
+
+    Every module is imported before it is hashed. So the hash is that of the running code, even if a file changes later.
+    """
+    modules = ("robacc.training.train", f"robacc.nets.{recipe.arch}", type(images).__module__)
+    for module in modules:
+        import_module(module)
+    return code_hash(*modules)
+
+
+def job_key(job: Job, recipe: Recipe, *, data: str, code: str, log_every: int, hardware: str = "cpu") -> str:
+    """Return the key of a job's results, a hash of job, recipe, data, code and PyTorch's version.
+
+    `data` and `code` are hashes. The key includes the setting `hardware`. It does not include the device that "auto"
+    chose, nor the number of processes. So a stage on a laptop finds what a machine with GPUs trained. The model file
+    records both.
+    """
+    training = recipe.model_dump() | {"steps": n_steps(recipe, job.n_train)}
+    training |= {"log_every": log_every, "hardware": hardware}
+    spec = {"job": job.columns(), "recipe": training, "data": data, "code": code, "torch": torch.__version__}
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def train_one(
+    job: Job,
+    on_progress: OnProgress,
+    *,
+    train_set: Path,
+    recipe: Recipe,
+    settings: Settings,
+    checkpoints: Path,
+    code: str,
+    world: World = ALONE,
+) -> tuple[Path, bool]:
+    """Train a job unless it is already finished; return its model file, and whether it was trained now.
+
+    The metadata of the file holds the log. `code` is the result of `training_code`. If `world` is several processes,
+    each of them calls this function. Only the first one reads and writes models and checkpoints. Raises ValueError if
+    data, code or parameters differ between processes.
+    """
+    images = loading.load(train_set)
+    hardware = settings.get("hardware", "cpu")
+    key = job_key(job, recipe, data=images.sha256, code=code, log_every=settings["log_every"], hardware=hardware)
+    world.check_same(key, "the job's key, of data, code, parameters and PyTorch's version,")
+    finished, running = checkpoints / f"{key}.model", checkpoints / f"{key}.running"
+    if world.agree(finished.exists()):
+        on_progress(n_steps(recipe, job.n_train))
+        return finished, False
+    progress = train(job, images, recipe, checkpoint=running, on_step=on_progress, world=world, **settings)
+    if world.rank == 0:
+        subset = batches.subset_hash(batches.nested_subset(images.y, job.n_train, seed=job.seed))
+        spec = {"arch": recipe.arch, "mean": recipe.mean, "std": recipe.std, "n_classes": recipe.n_classes}
+        spec |= {"job": job.columns(), "data": images.sha256, "subset": subset, "log": progress.log}
+        spec |= {"hardware": str(progress.hardware), "processes": world.size}
+        nets.save(progress.model, finished, spec)
+        running.unlink(missing_ok=True)
+    world.wait()
+    return finished, True
+
+
+def train_all(
+    jobs: list[Job], *, train_set: Path, recipe: Recipe, settings: Settings, checkpoints: Path, n_workers: int
+) -> list[Path]:
+    """Return the model files of all jobs, in their order, in the folder `checkpoints`.
+
+    `n_workers` processes train the jobs that are not finished. The file of a job is named by its `job_key`. `settings`
+    are the keywords `log_every`, `checkpoint_every`, `hardware` and `n_decoders` of `train`.
+    """
+    import_module("torch._dynamo")  # the first optimiser does, in 1.6 s: once here instead of in every worker
+    code = training_code(recipe, loading.load(train_set))  # once, for all workers
+    work = partial(train_one, train_set=train_set, recipe=recipe, settings=settings, checkpoints=checkpoints, code=code)
+    units = [n_steps(recipe, job.n_train) for job in jobs]
+    begin = time.monotonic()
+    results = parallel(work, jobs, units=units, unit="steps", n_workers=n_workers)
+    n_new = sum(is_new for _, is_new in results)
+    print(f"{n_new} jobs trained in {time.monotonic() - begin:.0f} s, {len(jobs) - n_new} finished already", flush=True)
+    return [file for file, _ in results]
+
+
+def training_log(model_file: Path) -> list[dict]:
+    """Return the learning curve in a model file that `train_one` wrote."""
+    return read_tensors(model_file)[1]["log"]
