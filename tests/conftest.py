@@ -2,7 +2,7 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: jobs of `sweep` fork, and results repeat
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: worker processes fork, and results repeat
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from robacc import data, fetching
+from robacc.sources import mnist as mnist_source
 
 torch.set_num_threads(1)
 settings.register_profile("robacc", deadline=None, derandomize=True, database=None, max_examples=60)
@@ -52,9 +52,7 @@ def mnist(tmp_path_factory) -> Path:
     if own.is_dir():
         return own
     folder = tmp_path_factory.mktemp("mnist")
-    fetching.fetch(folder / "raw", fetching.mnist_sources(), fetching.MNIST_SHA256)
-    for split, raw_split in {"train": "train", "test": "t10k"}.items():
-        data.save(*fetching.read_mnist(folder / "raw", raw_split), folder / f"{split}.safetensors")
+    mnist_source.store(folder, folder / "raw", n_workers=1, report=print)
     return folder
 
 

@@ -8,29 +8,19 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-GRID = {
-    "mnist": {"l2": [0.5, 1.5, 2.5], "linf": [0.1, 0.2, 0.3]},
-    "cifar10": {"l2": [0.0784, 0.3137, 1.2549], "linf": [0.0039, 0.0078, 0.0157, 0.0314]},
-    "restricted_imagenet_64": {"l2": [0.25, 0.5, 1.0], "linf": [0.0025, 0.005, 0.01]},
-    "restricted_imagenet": {"l2": [0.25, 0.5, 1.0], "linf": [0.0025, 0.005, 0.01]},
-}
-SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
-SHAPES |= {"restricted_imagenet_64": (3, 64, 64), "restricted_imagenet": (3, 64, 64)}
-N_CLASSES = {"mnist": 10, "cifar10": 10, "restricted_imagenet_64": 9, "restricted_imagenet": 9}
+from robacc import params, plan
+from robacc.datasets import facts
+
+P = params.load(Path(__file__).parent.parent / "params.yaml")
 N_TEST = 1000
 
 
 def trained(dataset: str) -> list[dict]:
     """Return the balls of a data set, as in its models.csv."""
-    balls = [("standard", 0.0), *((norm, eps) for norm, grid in GRID[dataset].items() for eps in grid)]
-    names = [f"{dataset}-{norm}" + (f"-{eps}" if eps else "") for norm, eps in balls]
-    return [{"model": name, "norm": norm, "eps": eps} for name, (norm, eps) in zip(names, balls, strict=True)]
-
-
-def jobs(dataset: str, n_seeds: int) -> list[dict]:
-    """Return a row of labels for each seed of each ball."""
-    labels = [{"model": m["model"], "norm_train": m["norm"], "eps_train": m["eps"]} for m in trained(dataset)]
-    return [{**label, "seed": seed} for label, seed in product(labels, range(n_seeds))]
+    return [
+        {"model": f"{dataset}-{ball}", "norm": "standard" if ball.is_standard else ball.norm, "eps": ball.eps}
+        for ball in plan.balls(P, dataset)
+    ]
 
 
 def share(accuracy: float, n: int = N_TEST) -> dict:
@@ -43,10 +33,11 @@ def share(accuracy: float, n: int = N_TEST) -> dict:
 def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
     """Return the tables of results/<dataset>/."""
     rng = np.random.default_rng(0)
-    every = jobs(dataset, n_seeds)
-    largest = {norm: max(grid) for norm, grid in GRID[dataset].items()} | {"standard": 1.0}
+    robust = [(model["norm"], model["eps"]) for model in trained(dataset) if model["eps"]]
+    largest = {norm: max(eps for of, eps in robust if of == norm) for norm, _ in robust} | {"standard": 1.0}
     accuracy, sizes, pictures, opinions, checks, pairs = [], [], [], [], [], []
-    for job in every:
+    for model, seed in product(trained(dataset), range(n_seeds)):
+        job = {"model": model["model"], "norm_train": model["norm"], "eps_train": model["eps"], "seed": seed}
         strength = job["eps_train"] / largest[job["norm_train"]]
         clean = 0.9 - 0.1 * strength + 0.01 * rng.random()
         for n_train in (300, 1000, 10000, 50000):
@@ -56,7 +47,7 @@ def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
         for fraction in mixed:
             row = {**job, "natural_fraction": fraction}
             accuracy.append({**row, "norm_test": "none", "eps_test": 0.0, **share(clean + 0.05 * fraction)})
-            for norm, eps in ((norm, eps) for norm, grid in GRID[dataset].items() for eps in grid):
+            for norm, eps in robust:
                 fallen = clean - (0.8 - 0.5 * strength + 0.1 * fraction) * eps / largest[norm]
                 accuracy.append({**row, "norm_test": norm, "eps_test": eps, **share(fallen, 500)})
             if job["eps_train"]:
@@ -72,7 +63,7 @@ def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
             masking = ("zero_gradients", "rob_acc", "more_steps", "more_restarts", "scaled", "huge_eps")
             numbers = {f"masking_{name}": 0.1 for name in masking}
             checks.append({**row, "norm": "l2", "n": 64, "largest_excess": 1e-7, **numbers})
-        grey = ["object_share"] if dataset == "mnist" else []
+        grey = ["object_share"] if facts.of(dataset).channels == 1 else []
         kinds = [("", name) for name in ("edge_alignment", *grey, "low_frequency_share")]
         kinds += product(("l2", "linf"), ("changed", "judged_robust", "judged_standard"))
         points = [(*kind, 0.0, 0.3 + 0.5 * strength + 0.01 * rng.random()) for kind in kinds]
@@ -88,7 +79,8 @@ def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
 def arrays(dataset: str, index: int, *, right: float) -> dict[str, np.ndarray]:
     """Return the pictures of the model `index`, which is right on about a share `right` of the images."""
     same, rng = np.random.default_rng(1), np.random.default_rng(2 + index)
-    n_classes, shape, n = N_CLASSES[dataset], SHAPES[dataset], 3 * N_CLASSES[dataset]
+    n_classes, shape = len(facts.of(dataset).classes), (facts.of(dataset).channels, 16, 16)
+    n = 3 * n_classes
     y = np.repeat(np.arange(n_classes), 3)
     waves = np.indices(shape).sum(0) / shape[1] * (1 + same.random((n, 1, 1, 1)) * 6)
     x = (0.5 + 0.5 * np.sin(waves + same.random((n, shape[0], 1, 1)) * 6)).astype(np.float32)
@@ -104,7 +96,7 @@ def arrays(dataset: str, index: int, *, right: float) -> dict[str, np.ndarray]:
 
 
 def write(root: Path, dataset: str, *, n_seeds: int = 3, right: float = 1.0, about: str = '{"sha256": "0"}') -> None:
-    """Write everything of a data set under `root`: results/, and data/ with the metadata `about`."""
+    """Write everything of a data set under `root`: results/, code/, and data/ with the metadata `about`."""
     folder = root / "results" / dataset
     folder.mkdir(parents=True)
     pd.DataFrame(trained(dataset)).to_csv(folder / "models.csv", index=False)
@@ -113,11 +105,14 @@ def write(root: Path, dataset: str, *, n_seeds: int = 3, right: float = 1.0, abo
     for index, model in enumerate(trained(dataset)):
         file = root / "results/visualize" / model["model"] / "pictures.npz"
         file.parent.mkdir(parents=True)
-        np.savez_compressed(file, **arrays(dataset, index, right=right))
+        np.savez(file, **arrays(dataset, index, right=right))
     for split in ("train", "test"):
         file = root / "data" / dataset / f"{split}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({"x": np.zeros(1, np.uint8)}, file, metadata={"json": about})
+    for stage in ("train", "evaluate", "visualize"):
+        (root / "code").mkdir(exist_ok=True)
+        (root / f"code/{stage}-{dataset}").write_text(f"hash of {stage} of {dataset}\n")
 
 
 def write_exact(root: Path) -> None:

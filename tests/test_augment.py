@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robacc.augment import crop_and_flip
+from robacc.images.augment import crop_and_flip
 from robacc.seeding import generator
 
 

@@ -3,11 +3,12 @@
 import torch
 
 from benchmarks.nets import plain
-from robacc import models
+from robacc.nets import model as nets
+from robacc.nets.layers import StridedPair
 
 
 def test_the_peers_net_is_a_copy_and_leaves_ours_in_its_own_layout() -> None:
-    net = models.build("small_cnn", mean=[0.5], std=[0.5], seed=0).eval()
+    net = nets.build("small_cnn", mean=[0.5], std=[0.5], seed=0).eval()
     assert isinstance(net, torch.nn.Sequential)
     layouts = {name: parameter.stride() for name, parameter in net.named_parameters()}
     theirs = plain(net).eval()
@@ -16,4 +17,4 @@ def test_the_peers_net_is_a_copy_and_leaves_ours_in_its_own_layout() -> None:
     x = torch.rand(3, 1, 28, 28)
     torch.testing.assert_close(theirs(x), net(x))
     assert all(parameter.is_contiguous() for parameter in theirs.parameters())
-    assert not any(isinstance(layer, models.StridedPair) for layer in theirs.modules())
+    assert not any(isinstance(layer, StridedPair) for layer in theirs.modules())

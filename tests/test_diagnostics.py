@@ -1,28 +1,26 @@
 """The checks that a broken attack, or a model that hides its gradient, must not pass."""
 
-import dataclasses
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from robacc import adversary, diagnostics
-from robacc.adversary import Attack, attack
-from robacc.diagnostics import check_attack, check_masking, check_model, zero_gradients
-from robacc.models import predict
-from robacc.norms import L2, NORMS, Linf, ball
-
-both_norms = pytest.mark.parametrize("norm", NORMS)
-GRID = {"linf": [0.01, 0.03, 0.08], "l2": [0.05, 0.15, 0.3]}
-STRONG = Attack(n_steps=60, step_size=0.2, losses=["cross_entropy"])
-
+from robacc.attack import diagnostics
+from robacc.attack.adversary import attack
+from robacc.attack.diagnostics import check_attack, check_masking, check_model, zero_gradients
+from robacc.attack.norms import Threat, threat_model
+from robacc.attack.pgd import random_start
+from robacc.nets.model import predict
+from robacc.params import Attack
+from robacc.seeding import generator
+from tests.made_up_attacks import FLAT, GRID, REVERSED, Bands, Lying, asked, both_norms, strong, weak
 
 # ---- The attack ---------------------------------------------------------------------------------------------------
 
 
 def checked(model: nn.Module, x: Tensor, norm: str = "linf") -> dict[str, float]:
-    return check_attack(model, x, predict(model, x), norm, GRID[norm], STRONG, seed=0)[0]
+    return check_attack(model, x, predict(model, x), norm, GRID[norm], strong(), seed=0)[0]
 
 
 @both_norms
@@ -39,71 +37,41 @@ def test_an_attack_of_images_with_zeros_and_ones_passes_its_checks(linear, edge_
     assert checked(linear(2), edge_pixels)["std_acc"] == 1.0
 
 
-class WideLinf(Linf):
-    def project(self, delta: Tensor) -> Tensor:
-        return 1.001 * super().project(delta)
+@both_norms
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda x, x_adv, eps: x + 1.001 * (x_adv - x), "exceed the ball", id="too wide by a thousandth"),
+        pytest.param(lambda x, x_adv, eps: x_adv + 1e-7 * (x_adv == 1), r"leave \[0, 1\]", id="no clip above"),
+        pytest.param(lambda x, x_adv, eps: x_adv - 1e-7 * (x_adv == 0), r"leave \[0, 1\]", id="no clip below"),
+        pytest.param(lambda x, x_adv, eps: x_adv.index_fill(0, torch.tensor([3]), torch.nan), "not finite", id="nan"),
+        pytest.param(
+            lambda x, x_adv, eps: x_adv if eps else (1 - 1e-7) * x_adv, r"eps 0(\.0 exceed| changes)", id="eps 0"
+        ),
+    ],
+)
+def test_a_broken_attack_is_found(norm, change, message, linear, pixels, edge_pixels, monkeypatch):
+    # trap 4, trap 5, trap 12, trap 13
+    def broken(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, settings: Attack, *, seed: int):
+        x_adv, fooled = attack(model, x, y, threat, settings, seed=seed)
+        return change(x, x_adv, threat.eps), fooled
+
+    monkeypatch.setattr(diagnostics, "attack", broken)  # nothing else makes our attack wrong
+    with pytest.raises(AssertionError, match=message):
+        checked(linear(2), torch.cat([edge_pixels, pixels(20, 0.4, 0.6)]), norm)
 
 
-class WideL2(L2):
-    def project(self, delta: Tensor) -> Tensor:
-        return 1.001 * super().project(delta)
+def test_a_success_that_is_none_is_found(linear, pixels):
+    # trap 8: an answer depends on the rest of the batch, which fooled examples leave
+    model = Answers(linear(2), lambda logits: logits - logits.mean(0))
+    with pytest.raises(AssertionError, match=r"success at linf eps .* is not what the model says"):
+        checked(model, pixels(20, 0.4, 0.6))
 
 
-@pytest.mark.parametrize(("norm", "wide"), [("linf", WideLinf), ("l2", WideL2)])
-def test_a_ball_too_wide_by_a_thousandth_is_found(norm, wide, linear, pixels, monkeypatch):
-    # trap 5
-    monkeypatch.setattr(diagnostics, "ball", lambda _, eps: wide(eps))
-    with pytest.raises(AssertionError, match="exceed the ball"):
-        checked(linear(2), pixels(20, 0.4, 0.6), norm)
-
-
-def test_a_missing_clip_is_found(linear, edge_pixels, monkeypatch):
-    # trap 4
-    monkeypatch.setattr(adversary, "feasible", lambda x_adv, x, threat: x + threat.project(x_adv - x))
-    with pytest.raises(AssertionError, match=r"leave \[0, 1\]"):
-        checked(linear(2), edge_pixels)
-
-
-def patched(monkeypatch: pytest.MonkeyPatch, change: Callable[..., tuple[Tensor, Tensor]]) -> None:
-    """Replace the attack by change(x, threat, x_adv, fooled)."""
-
-    def broken(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2, settings: Attack, *, seed: int):
-        return change(x, threat, *attack(model, x, y, threat, settings, seed=seed))
-
-    monkeypatch.setattr(diagnostics, "attack", broken)
-
-
-def test_a_nan_is_found(linear, pixels, monkeypatch):
-    # trap 12
-    patched(monkeypatch, lambda x, threat, x_adv, fooled: (x_adv.index_fill(0, torch.tensor([3]), torch.nan), fooled))
-    with pytest.raises(AssertionError, match="are not finite"):
-        checked(linear(2), pixels(20, 0.4, 0.6))
-
-
-def test_a_change_with_eps_zero_is_found(linear, pixels, monkeypatch):
-    # trap 13
-    patched(monkeypatch, lambda x, threat, x_adv, fooled: (x_adv + 6e-8 if threat.eps == 0 else x_adv, fooled))
-    with pytest.raises(AssertionError, match="eps 0 changes the images"):
-        checked(linear(2), pixels(20, 0.4, 0.6))
-
-
-def test_a_success_that_is_none_is_found(linear, pixels, monkeypatch):
-    # trap 8
-    patched(monkeypatch, lambda x, threat, x_adv, fooled: (x_adv, fooled.index_fill(0, torch.tensor([0]), True)))
-    with pytest.raises(AssertionError, match=r"success at linf eps 0\.0 is not what the model says"):
-        checked(linear(2), pixels(20, 0.4, 0.6))
-
-
-def test_a_robust_accuracy_that_rises_with_eps_is_found(linear, pixels, monkeypatch):
-    # trap 32
-    last = GRID["linf"][-1]
-
-    def lazy(x: Tensor, threat: Linf, x_adv: Tensor, fooled: Tensor) -> tuple[Tensor, Tensor]:
-        return (x, torch.zeros_like(fooled)) if threat.eps == last else (x_adv, fooled)
-
-    patched(monkeypatch, lazy)
+def test_a_robust_accuracy_that_rises_with_eps_is_found():
+    # trap 32: no step leads anywhere, and only the smaller ball has starts that fool
     with pytest.raises(AssertionError, match="robust accuracy rises with eps"):
-        checked(linear(2), pixels(20, 0.4, 0.6))
+        checked(Bands((0.0, 0.03)), torch.full((40, 1, 1, 1), 0.5))
 
 
 # ---- The model ----------------------------------------------------------------------------------------------------
@@ -159,35 +127,23 @@ def test_labels_that_do_not_match_are_refused(n_images, n_labels, linear, pixels
 # ---- Masking ------------------------------------------------------------------------------------------------------
 
 
-class Lying(torch.autograd.Function):
-    """The identity with `factor` times its gradient."""
+@pytest.fixture
+def between(linear, pixels, closed_form) -> Callable[[float, float], tuple[Tensor, Tensor]]:
+    """Give between(low, high): images whose smallest fooling eps in linf lies between the two, and their labels."""
 
-    @staticmethod
-    def forward(ctx, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return x.clone()
+    def find(low: float, high: float) -> tuple[Tensor, Tensor]:
+        x = pixels(400, 0.4, 0.6)
+        y = predict(linear(), x)
+        threshold = closed_form(linear(), x, y, "linf")
+        found = (low < threshold) & (threshold < high)
+        assert found.sum() > 10
+        return x[found], y[found]
 
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.factor * grad, None
-
-
-FLAT, REVERSED = 0.0, -1.0  # what rounding the input does to an attack; a gradient that leads it the wrong way
-
-
-class Hidden(nn.Module):
-    """`inner` behind an identity whose gradient lies."""
-
-    def __init__(self, inner: nn.Module, factor: float) -> None:
-        super().__init__()
-        self.inner, self.factor = inner, factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(Lying.apply(x, self.factor))
+    return find
 
 
-def masking(model: nn.Module, x: Tensor, y: Tensor, settings: Attack = STRONG, eps: float = 0.03, **kwargs):
-    _, fooled = attack(model, x, y, Linf(eps), settings, seed=0)
+def masking(model: nn.Module, x: Tensor, y: Tensor, settings: Attack, eps: float = 0.03, **kwargs):
+    _, fooled = attack(model, x, y, threat_model("linf", eps), settings, seed=0)
     return check_masking(model, x, y, "linf", eps, settings, fooled=fooled, seed=0, **kwargs)
 
 
@@ -196,9 +152,9 @@ def test_an_honest_model_passes_and_its_measures_are_the_closed_form(norm, linea
     # trap 10, trap 32
     model, x = linear(), pixels(40, 0.4, 0.6)
     y = predict(model, x)
-    settings = dataclasses.replace(STRONG, losses=["cross_entropy", "margin"])
+    settings = strong("cross_entropy", "margin")
     eps = GRID[norm][1]
-    _, fooled = attack(model, x, y, ball(norm, eps), settings, seed=0)
+    _, fooled = attack(model, x, y, threat_model(norm, eps), settings, seed=0)
     measured = check_masking(model, x, y, norm, eps, settings, fooled=fooled, seed=0, other=linear())
     expected = (closed_form(model, x, y, norm) > eps).double().mean().item()
     assert 0 < expected < 1
@@ -220,23 +176,20 @@ def test_zero_gradients_are_counted_example_by_example(linear, pixels):
 
 def test_a_model_without_gradient_is_found(linear, pixels):
     # trap 10
-    model, x = Hidden(linear(), FLAT), pixels(20, 0.4, 0.6)
+    model, x = Lying(linear(), FLAT), pixels(20, 0.4, 0.6)
     with pytest.raises(AssertionError, match=r"100% of the gradients are exactly zero"):
-        masking(model, x, predict(model, x))
+        masking(model, x, predict(model, x), strong())
 
 
-def test_an_attack_that_stops_too_early_is_found(linear, pixels):
-    # trap 32: the steps are far too short for eps
-    model, x = linear(), pixels(40, 0.4, 0.6)
-    short = Attack(n_steps=10, step_size=0.03, losses=["margin"])
-    with pytest.raises(AssertionError, match="with more steps; raise n_steps"):
-        masking(model, x, predict(model, x), short)
+def test_an_attack_that_stops_too_early_is_found(linear, between):
+    # trap 32: the steps reach eps from the image, but not from most starts
+    with pytest.raises(AssertionError, match=r"1\.000 at eps 0\.02 .* 0\.000 with more steps"):
+        masking(linear(), *between(0.0175, 0.0195), weak("margin", n_steps=10, step_size=0.1), eps=0.02)
 
 
 def test_where_every_example_is_fooled_nothing_is_left_for_stronger_attacks(linear, pixels):
     model, x = linear(), pixels(10, 0.4, 0.6)
-    settings = dataclasses.replace(STRONG, losses=["margin"])
-    measured = masking(model, x, predict(model, x), settings, eps=1.0)
+    measured = masking(model, x, predict(model, x), strong("margin"), eps=1.0)
     assert (measured["rob_acc"], measured["more_steps"], measured["more_restarts"]) == (0.0, 0.0, 0.0)
 
 
@@ -244,19 +197,14 @@ def test_a_loss_that_underflows_is_found(linear, pixels):
     # trap 11
     model, x = linear(), pixels(40, 0.4, 0.6)
     with pytest.raises(AssertionError, match="with scaled logits; add the margin loss"):
-        masking(model, x, predict(model, x))
-    masking(model, x, predict(model, x), dataclasses.replace(STRONG, losses=["margin"]))
+        masking(model, x, predict(model, x), strong())
+    masking(model, x, predict(model, x), strong("margin"))
 
 
-def test_a_gradient_that_lies_is_found_by_transfer(linear, pixels, closed_form):
-    # trap 32
-    model, x = Hidden(linear(), REVERSED).eval(), pixels(200, 0.4, 0.6)
-    threshold = closed_form(linear(), x, predict(model, x), "linf")
-    x = x[(threshold > 0.015) & (threshold < 0.025)]  # fooled at 0.03, but not by a random start
-    assert len(x) > 10
-    settings = dataclasses.replace(STRONG, losses=["margin"])
+def test_a_gradient_that_lies_is_found_by_transfer(linear, between):
+    # trap 32: fooled at 0.03, but not by a random start
     with pytest.raises(AssertionError, match="by transfer from another model; it masks its gradient"):
-        masking(model, x, predict(model, x), settings, other=linear())
+        masking(Lying(linear(), REVERSED).eval(), *between(0.015, 0.025), strong("margin"), other=linear())
 
 
 def test_a_gradient_that_lies_is_found_in_the_whole_box(linear, pixels):
@@ -267,26 +215,26 @@ def test_a_gradient_that_lies_is_found_in_the_whole_box(linear, pixels):
     x = pixels(40, 0.4, 0.6)
     y = predict(inner, x)
     assert (y == 1).all()  # as is nearly all of the box, but not all
-    settings = dataclasses.replace(STRONG, losses=["margin"])
-    assert masking(inner, x, y, settings)["huge_eps"] == 0
+    assert masking(inner, x, y, strong("margin"))["huge_eps"] == 0
     with pytest.raises(AssertionError, match="where every image is allowed, above chance"):
-        masking(Hidden(inner, REVERSED).eval(), x, y, settings)
+        masking(Lying(inner, REVERSED).eval(), x, y, strong("margin"))
 
 
-def test_an_attack_that_lives_on_luck_is_found(monkeypatch, linear, pixels):
-    # trap 7: other starts fool other examples. They meet what was left, and never give up
-    model, x = linear(), pixels(40, 0.4, 0.6)
-    y, settings = predict(model, x), dataclasses.replace(STRONG, losses=["margin"], give_up_below=0.5)
-    left = len(x) - int(attack(model, x, y, Linf(0.01), settings, seed=0)[1].sum())
-    asked = []
+def test_an_attack_that_lives_on_luck_is_found():
+    # trap 7: one start in ten fools. Other starts meet what was left, and never give up
+    class Lottery(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            idle = x.flatten(1)[:, 1:]  # all that the gradient is about
+            return Bands((0.027, 0.03))(x.detach()) + torch.cat([0 * idle, 1e-3 * idle], 1)
 
-    def lucky(model: nn.Module, x: Tensor, y: Tensor, threat: Linf, settings: Attack, *, seed: int):
-        asked.append((len(x), settings.n_steps, settings.give_up_below, seed))
-        x_adv, fooled = attack(model, x, y, threat, settings, seed=0)
-        return x_adv, fooled | (settings.give_up_below is None)
-
-    monkeypatch.setattr(diagnostics, "attack", lucky)
-    with pytest.raises(AssertionError, match=r"0\.000 with more restarts; add losses"):
-        masking(model, x, y, settings, eps=0.01)
-    assert 4 < left < len(x)
-    assert asked[:2] == [(left, 3 * STRONG.n_steps, 0.5, 1), (left, STRONG.n_steps, None, 1)]
+    model, x, y = Lottery().eval(), torch.full((200, 1, 1, 2), 0.5), torch.zeros(200, dtype=torch.long)
+    threat, settings = threat_model("linf", 0.03), weak(*["margin"] * 8, skip_below=0.5)
+    _, fooled = attack(model, x, y, threat, settings, seed=0)
+    left = x[~fooled]
+    assert 160 < len(left) < 200
+    seen = asked(model)
+    own = f"{len(left) / 200:.3f}"
+    with pytest.raises(AssertionError, match=rf"{own} at eps 0\.03 .* 0\.\d+ with more restarts; add losses"):
+        check_masking(model, x, y, "linf", 0.03, settings, fooled=fooled, seed=0)
+    start = seen[9]  # after the gradients of eight losses, and the images
+    assert torch.equal(start, random_start(left, threat, generator(1, "attack", 0, 0)))

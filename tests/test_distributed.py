@@ -2,13 +2,13 @@
 
 import multiprocessing as mp
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +16,49 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from ruamel.yaml import YAML
 from torch import Tensor, nn
 
-from robacc import data, models, sweep, training
-from robacc.data import Images, content_hash
-from robacc.distributed import JointBatchNorm2d, group, join_batch_norms
-from robacc.norms import ball
+from robacc.attack.norms import threat_model
+from robacc.balls import STANDARD, Ball
+from robacc.images import in_memory
+from robacc.images.batches import batch_indices
+from robacc.images.in_memory import Images
+from robacc.nets import model as nets
+from robacc.params import Recipe
 from robacc.seeding import generator
-from robacc.training import Job, Progress, Recipe, adversarial_batch, train, train_step
-from robacc.world import ALONE, World
-from tests.recipes_made_up import TINY
+from robacc.training.distributed import JointBatchNorm2d, group, join_batch_norms
+from robacc.training.jobs import Job
+from robacc.training.store import train_one
+from robacc.training.train import Progress, adversarial_batch, train, train_step
+from robacc.training.world import ALONE, World
+from tests.recipes_made_up import ROOT, random_images, tiny, write_project
 
-ROOT = Path(__file__).parent.parent
-SGD = {"optimizer": "sgd", "lr": [[0.0, 0.05], [1.0, 0.01]], "momentum": 0.9}
-RECIPE = replace(TINY, **SGD, batch_size=10, steps=[[1, 4]], attack_steps=3)
-JOBS = [Job("l2", 1.0, 40, 0), Job("linf", 0.1, 40, 1, 0.5), Job("l2", 1.0, 40, 2, 0.5), Job("l2", 0.0, 40, 3)]
+RECIPE = tiny(
+    optimizer="sgd", lr=[[0.0, 0.05], [1.0, 0.01]], momentum=0.9, batch_size=10, steps=[[1, 4]], attack_steps=3
+)
+JOBS = [
+    Job(Ball("l2", 1.0), 40, 0),
+    Job(Ball("linf", 0.1), 40, 1, 0.5),
+    Job(Ball("l2", 1.0), 40, 2, 0.5),
+    Job(STANDARD, 40, 3),
+]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def images() -> Images:
-    """Forty random images with their labels."""
-    x = torch.tensor(np.random.default_rng(0).integers(256, size=(40, 1, 28, 28)), dtype=torch.uint8)
-    y = torch.arange(40) % 10
-    return Images(x, y, content_hash(x, y))
+    return random_images(40)
 
 
-def norm_net() -> nn.Sequential:
+def plain_net(seed: int = 0) -> nn.Module:
+    return nets.build("small_cnn", mean=[0.13], std=[0.31], seed=seed)
+
+
+def norm_net(seed: int = 0) -> nn.Module:
     """Return a small net with batch norms."""
-    layers = [nn.Conv2d(1, 8, 5, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.BatchNorm2d(8)]
-    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(8 * 3 * 3, 10))
-
-
-@pytest.fixture(autouse=True)
-def with_norm_net(monkeypatch):
-    monkeypatch.setitem(models.ARCHITECTURES, "norm_net", norm_net)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = [nn.Conv2d(1, 8, 5, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.BatchNorm2d(8)]
+        return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(8 * 3 * 3, 10))
 
 
 def free_port() -> int:
@@ -100,6 +108,17 @@ def trained(job: Job, images: Images, recipe: Recipe, folder: Path, world: World
     return arrays(progress.model), progress.log
 
 
+def stepped(job: Job, images: Images, recipe: Recipe, _: Path, world: World = ALONE) -> tuple:
+    """Do what `trained` does with a net that has batch norms, and no name."""
+    model, rows = norm_net(job.seed), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9, nesterov=True)
+    progress = Progress(model, optimizer, 0, [], world=world)
+    for step in range(4):
+        indices = batch_indices(torch.arange(40), step, recipe.batch_size, seed=job.seed)
+        rows.append(train_step(progress, *images.batch(indices[world.shard(recipe.batch_size)]), job, recipe))
+    return arrays(model), rows
+
+
 def assert_same(one: tuple, other: tuple) -> None:
     """Assert that two results of `trained` differ by rounding at most."""
     for name, value in one[0].items():
@@ -118,32 +137,31 @@ def assert_bits(one: dict, other: dict) -> None:
 # ---- The same model -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("job", JOBS, ids=str)
-@pytest.mark.parametrize("arch", ["small_cnn", "norm_net"])
-def test_two_processes_train_the_model_of_one(arch, job, images, tmp_path):
-    recipe = replace(RECIPE, arch=arch)
-    alone = trained(job, images, recipe, tmp_path / "alone")
-    first, second = together(2, lambda world: trained(job, images, recipe, tmp_path / "both", world))
+@pytest.mark.parametrize(
+    ("job", "size", "batch_size"),
+    [*((job, 2, 10) for job in JOBS), *((JOBS[1], *sizes) for sizes in ((2, 9), (3, 10), (3, 4)))],
+    ids=str,
+)
+@pytest.mark.parametrize(("way", "net"), [(trained, plain_net), (stepped, norm_net)], ids=["plain", "batch norm"])
+def test_several_processes_train_the_model_of_one_also_in_unequal_shares(
+    way, net, job, size, batch_size, images, tmp_path
+):
+    recipe = RECIPE.model_copy(update={"batch_size": batch_size})
+    alone = way(job, images, recipe, tmp_path / "alone")
+    first, *others = together(size, lambda world: way(job, images, recipe, tmp_path / "all", world))
     assert_same(alone, first)
-    assert_bits(first[0], second[0])
-    assert first[1] == second[1]
-    start = models.build(arch, mean=recipe.mean, std=recipe.std, seed=job.seed)
-    moved = max(np.abs(value - first[0][name]).max() for name, value in arrays(start).items() if "weight" in name)
+    for other in others:
+        assert_bits(first[0], other[0])
+        assert first[1] == other[1]
+    begin = arrays(net(job.seed))
+    moved = max(np.abs(value - first[0][name]).max() for name, value in begin.items() if "weight" in name)
     assert moved > 0.005  # far more than the tolerance
-
-
-@pytest.mark.parametrize(("size", "batch_size"), [(2, 9), (3, 10), (3, 4)])
-@pytest.mark.parametrize("arch", ["small_cnn", "norm_net"])
-def test_shares_of_unequal_size_weigh_what_they_hold(arch, size, batch_size, images, tmp_path):
-    recipe = replace(RECIPE, arch=arch, batch_size=batch_size)
-    alone = trained(JOBS[1], images, recipe, tmp_path / "alone")
-    for result in together(size, lambda world: trained(JOBS[1], images, recipe, tmp_path / "all", world)):
-        assert_same(alone, result)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_augmentation_and_both_optimizers(optimizer, images, tmp_path):
-    recipe = replace(RECIPE, optimizer=optimizer, lr=[[0.0, 0.002], [1.0, 0.0]], augment="crop_flip", padding=2)
+    change = {"optimizer": optimizer, "lr": [[0.0, 0.002], [1.0, 0.0]], "augment": "crop_flip", "padding": 2}
+    recipe = RECIPE.model_copy(update=change)
     alone = trained(JOBS[0], images, recipe, tmp_path / "alone")
     first, _ = together(2, lambda world: trained(JOBS[0], images, recipe, tmp_path / "both", world))
     for name, value in alone[0].items():  # Adam divides by a gradient's size, which for the smallest is rounding
@@ -167,11 +185,10 @@ def test_shares_cover_the_batch_in_order(n, size):
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("natural", [0, 2, 4, 5, 10])
 def test_a_share_gets_its_part_of_the_whole_adversarial_batch(natural, norm, images):
-    model, threat = models.build("small_cnn", mean=[0.13], std=[0.31], seed=0), ball(norm, 0.2)
-    x, y = images.batch(torch.arange(10))
+    model, threat, (x, y) = plain_net(), threat_model(norm, 0.2), images.first(10)
     whole = adversarial_batch(model, x, y, threat, RECIPE, natural=natural, noise=generator(0))
     for part in (slice(0, 4), slice(4, 7), slice(7, 10)):
-        place = {"noise": generator(0), "place": (part.start, 10)}
+        place = {"noise": generator(0), "part_of": (part.start, 10)}
         made = adversarial_batch(model, x[part], y[part], threat, RECIPE, natural=natural, **place)
         torch.testing.assert_close(made, whole[part], rtol=0, atol=1e-5)
 
@@ -219,47 +236,47 @@ def test_joining_keeps_tensors_names_and_mode():
 # ---- What is sent -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arch", ["small_cnn", "norm_net"])
-def test_the_attack_sends_nothing_and_leaves_no_gradient(arch, images):
+@pytest.mark.parametrize("net", [plain_net, norm_net])
+def test_the_attack_sends_nothing_and_leaves_no_gradient(net, images):
     def count(world: World) -> dict[str, int]:
-        sent = {"attack": 0, "step": 0, "gradients": 0}
-        where = "step"
+        sent, model = dict.fromkeys(("attack", "step", "gradients", "passes", "joined"), 0), net()
+        progress = Progress(model, torch.optim.SGD(model.parameters(), lr=1.0), 0, [], world=world)
+
+        def sending(what: str) -> None:
+            sent[what if model.training else "attack"] += 1  # an attack runs in evaluation mode
 
         def counted(send: Callable) -> Callable:
             def call(*args: Any, **named: Any) -> Any:
-                sent[where] += 1
+                sending("step")
                 return send(*args, **named)
 
             return call
 
-        def hook(state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-            sent["attack" if where == "attack" else "gradients"] += 1
+        def gradients(state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+            sending("gradients")
             buffer = bucket.buffer().div_(world.size)
             return dist.all_reduce(buffer, async_op=True).get_future().then(lambda done: done.value()[0])
 
-        def attack(*args: Any, **named: Any) -> Tensor:
-            nonlocal where
-            where = "attack"
-            assert args[0] is progress.model
-            x_adv = adversarial_batch(*args, **named)
-            where = "step"
-            assert all(parameter.grad is None for parameter in progress.model.parameters())
-            return x_adv
+        def joined(*_: object) -> None:
+            sent["joined"] += 1
 
-        model = models.build(arch, mean=[0.13], std=[0.31], seed=0)
-        progress = Progress(model, training._optimizer(model, RECIPE), 0, [], world=world)
-        progress.joined.register_comm_hook(None, hook)
-        training.adversarial_batch = attack
-        plain_reduce = dist.all_reduce
+        def look(*_: object) -> None:
+            sent["passes"] += not model.training
+            assert all(parameter.grad is None for parameter in model.parameters())
+
+        progress.joined.register_forward_pre_hook(joined)
+        model.register_forward_pre_hook(look)
+        progress.joined.register_comm_hook(None, gradients)
         for name in ("all_reduce", "broadcast", "all_gather", "barrier"):
             setattr(dist, name, counted(getattr(dist, name)))
-        assert plain_reduce is not dist.all_reduce
         x, y = images.batch(torch.arange(10)[world.shard(10)])
         train_step(progress, x, y, JOBS[0], RECIPE)
         return sent
 
     for sent in together(2, count):
         assert sent["attack"] == 0
+        assert sent["passes"] == RECIPE.attack_steps
+        assert sent["joined"] == 1
         assert sent["gradients"] >= 1
         assert sent["step"] >= 1
 
@@ -300,36 +317,34 @@ def test_all_go_on_from_the_checkpoint_of_the_first_which_alone_writes(images, t
         assert result[1] == whole[0][1]
 
 
-def job_of_sweep(world: World, *, folder: Path, train_set: Path, job: Job = JOBS[1]) -> tuple[bool, bool]:
-    settings = {"log_every": 2, "checkpoint_every": 2, "hardware": "auto"}
-    common = {"train_set": train_set, "recipe": RECIPE, "settings": settings}
-    file, is_new = sweep.train_one(job, lambda _: None, **common, checkpoints=folder / str(world.rank), world=world)
-    return file.exists(), is_new
-
-
-def test_the_first_process_alone_finds_and_writes_the_model(images, tmp_path):
+@pytest.fixture
+def kept(images: Images, tmp_path: Path) -> Callable[..., tuple[bool, bool]]:
+    """Give kept(world, job): ask the store for a job; whether its model is on this process's disk, and is new."""
     train_set = tmp_path / "train.safetensors"
-    data.save(images.x, images.y, train_set)
+    in_memory.save(images.x, images.y, train_set)
 
-    def work(world: World) -> tuple[bool, bool]:
-        return job_of_sweep(world, folder=tmp_path, train_set=train_set)
+    def ask(world: World, job: Job = JOBS[1]) -> tuple[bool, bool]:
+        settings = {"train_set": train_set, "settings": {"log_every": 2, "checkpoint_every": 2}, "code": "code"}
+        folder = tmp_path / str(world.rank)
+        file, is_new = train_one(job, lambda _: None, recipe=RECIPE, checkpoints=folder, world=world, **settings)
+        return file.exists(), is_new
 
-    assert together(2, work) == [(True, True), (False, True)]
-    assert together(2, work) == [(True, False), (False, False)]
-    assert job_of_sweep(ALONE, folder=tmp_path, train_set=train_set) == (True, False)
+    return ask
+
+
+def test_the_first_process_alone_finds_and_writes_the_model(kept, tmp_path):
+    assert together(2, kept) == [(True, True), (False, True)]
+    assert together(2, kept) == [(True, False), (False, False)]
+    assert kept(ALONE) == (True, False)
     (file,) = (tmp_path / "0").iterdir()
-    spec = models.load(file)[1]
-    assert spec["processes"] == 2
+    assert nets.load(file)[1]["processes"] == 2
     assert not (tmp_path / "1").exists()
 
 
-def test_hosts_with_different_jobs_are_refused(images, tmp_path):
-    train_set = tmp_path / "train.safetensors"
-    data.save(images.x, images.y, train_set)
-
+def test_hosts_with_different_jobs_are_refused(kept):
     def work(world: World) -> str:
         with pytest.raises(ValueError, match="to be the same on every host, got another one in 1 processes") as caught:
-            job_of_sweep(world, folder=tmp_path, train_set=train_set, job=JOBS[world.rank])
+            kept(world, JOBS[world.rank])
         return str(caught.value)
 
     assert together(2, work)[0].startswith("expected the job's key, of data, code")
@@ -355,18 +370,6 @@ def test_one_process_of_torchrun_is_alone(monkeypatch):
     assert not dist.is_initialized()
 
 
-def small_project(folder: Path, images: Images) -> None:
-    """Write a params.yaml with a small job on forty images, and those images."""
-    yaml = YAML()
-    content = yaml.load(ROOT / "params.yaml")
-    content["datasets"]["mnist"] |= {"recipe": "mnist-smoke", "n_train": 40, "sizes": [[10, 1]], "n_seeds": 1}
-    content["recipes"]["mnist-smoke"] |= {"batch_size": 9, "steps": [[1, 6]]}
-    content["training"] |= {"log_every": 2, "checkpoint_every": 2, "hardware": "cpu"}
-    folder.mkdir(parents=True, exist_ok=True)
-    yaml.dump(content, folder / "params.yaml")
-    data.save(images.x, images.y, folder / "data" / "mnist" / "train.safetensors")
-
-
 def in_project(folder: Path, *command: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ROBACC_WORKERS": "1"}
     done = subprocess.run(
@@ -377,20 +380,22 @@ def in_project(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_torchrun_trains_the_model_that_the_stage_then_finds(images, tmp_path):
-    small_project(tmp_path, images)
-    ball_of_job = ["--dataset", "mnist", "--norm", "l2", "--eps", "0.5"]
+def test_torchrun_trains_the_model_that_the_stage_then_finds(tmp_path):
+    small = {"batch_size": 9, "steps": [[1, 6]]}
+    write_project(tmp_path, 40, recipe=small, training={"log_every": 2, "checkpoint_every": 2})
+    in_project(tmp_path, "stages.code")
+    job = ["--dataset", "mnist", "--ball", "l2-0.5"]
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "stages.train_distributed"]
-    out = in_project(tmp_path, *torchrun, *ball_of_job, "--seed", "0")
+    out = in_project(tmp_path, *torchrun, *job, "--seed", "0")
     assert "[6/6]" in out
-    assert "l2 eps 0.5, 40 images, seed 0: trained, 2 processes" in out
-    assert "nothing trained: every job was finished already" in in_project(tmp_path, "stages.train", *ball_of_job)
+    assert "l2-0.5, 40 images, seed 0: trained, 2 processes" in out
+    assert re.search(r"^0 jobs trained in \d+ s, 1 finished already$", in_project(tmp_path, "stages.train", *job), re.M)
     name = "mnist-l2-0.5/seed0-natural0.0.safetensors"
-    model, spec = models.load(tmp_path / "models" / name)
+    model, spec = nets.load(tmp_path / "models" / name)
     assert spec["processes"] == 2
     shutil.rmtree(tmp_path / "checkpoints")
-    in_project(tmp_path, "stages.train", *ball_of_job)
-    alone, spec = models.load(tmp_path / "models" / name)
+    in_project(tmp_path, "stages.train", *job)
+    alone, spec = nets.load(tmp_path / "models" / name)
     assert spec["processes"] == 1
     for mine, theirs in zip(model.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)

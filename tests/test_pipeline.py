@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from robacc import params, provenance
+from stages import identity
+
 ROOT = Path(__file__).parent.parent
 SMOKE = {
-    ("grid", "mnist", "l2"): [1.5],
-    ("grid", "mnist", "linf"): [0.3],
+    ("balls", "mnist"): ["standard", "l2-1.5", "linf-0.3"],
     ("datasets", "mnist", "recipe"): "mnist-smoke",
     ("datasets", "mnist", "sizes"): [[100, 1], [1000, 1]],
     ("datasets", "mnist", "n_seeds"): 2,
@@ -48,8 +50,7 @@ SMOKE = {
 
 COLOUR = {
     ("run", "cifar10"): ["cifar10"],
-    ("grid", "cifar10", "l2"): [0.3137],
-    ("grid", "cifar10", "linf"): [0.0157],
+    ("balls", "cifar10"): ["standard", "l2-0.3137", "linf-0.0157"],
     ("datasets", "cifar10", "recipe"): "cifar10-smoke",
     ("datasets", "cifar10", "sizes"): [[100, 1]],
     ("datasets", "cifar10", "n_seeds"): 1,
@@ -74,6 +75,8 @@ class Clone:
         mirror = {"ROBACC_MIRROR": str(incoming)} if incoming.is_dir() else {}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.env = {**mirror, **os.environ, "PATH": path, "PYTHONHASHSEED": "0", "DVC_NO_ANALYTICS": "1"}
+        self.record = folder.with_name("record")
+        self.record.mkdir(exist_ok=True)
 
     def run(self, *command: str, code: int = 0) -> str:
         done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False)
@@ -83,13 +86,13 @@ class Clone:
 
     def configure(self, values: dict) -> None:
         yaml = YAML()
-        params = yaml.load(self.folder / "params.yaml")
+        content = yaml.load(self.folder / "params.yaml")
         for (*path, last), value in values.items():
-            section = params
+            section = content
             for key in path:
                 section = section[key]
             section[last] = value
-        yaml.dump(params, self.folder / "params.yaml")
+        yaml.dump(content, self.folder / "params.yaml")
 
     def models(self) -> set[str]:
         return set(pd.read_csv(self.folder / "results/mnist/accuracy.csv").model)
@@ -128,7 +131,9 @@ def clone(tmp_path_factory):
     clone.run("git", "config", "user.email", "test@example.org")
     clone.run("git", "config", "user.name", "test")
     clone.configure(SMOKE)
-    clone.output = clone.run("dvc", "repro")
+    clone.env |= {"PYTHONPATH": str(ROOT / "tests" / "recorder"), "ROBACC_RECORD": str(clone.record)}
+    clone.run("dvc", "repro")
+    del clone.env["PYTHONPATH"], clone.env["ROBACC_RECORD"]
     clone.run("git", "add", "-A")
     clone.run("git", "commit", "-qm", "smoke")
     return clone
@@ -139,7 +144,9 @@ def test_the_graph_makes_every_result(clone):
     sizes = pd.read_csv(clone.folder / "results/mnist/sizes.csv")
     assert set(sizes.n_train) == {100, 1000, 60000}
     assert (sizes.n == 10000).all()
-    assert {path.suffix for path in (clone.folder / "reports/figures").iterdir()} == {".png", ".svg"}
+    figures = [path for path in (clone.folder / "reports/figures").rglob("*") if path.is_file()]
+    assert {path.suffix for path in figures} == {".png", ".svg"}
+    assert {path.parent.name for path in figures} == {"mnist", "exact"}
     assert (clone.folder / "reports/index.html").stat().st_size > 100_000
 
 
@@ -157,6 +164,70 @@ def test_a_second_repro_runs_nothing(clone):
     assert run_stages(clone.run("dvc", "repro")) == set()
 
 
+def recorded(clone: Clone, kind: str) -> dict[str, set[str]]:
+    """Return what each stage used while it ran, by the name of its file in code/."""
+    found = {}
+    for file in clone.record.iterdir():
+        lines = [line.split(" ", 1) for line in file.read_text().splitlines()]
+        found[file.name] = {what for of, what in lines if of == kind}
+    return found
+
+
+def declared(clone: Clone) -> dict[str, set[str]]:
+    """Return the parameters that dvc.lock says a stage depends on, by the name of its file in code/."""
+    stages = YAML(typ="safe", pure=True).load(clone.folder / "dvc.lock")["stages"].values()
+    found: dict[str, set[str]] = {}
+    for stage in stages:
+        words = stage["cmd"].split()
+        name = words[2].removeprefix("stages.") + (f"-{words[4]}" if "--dataset" in words else "")
+        found.setdefault(name, set()).update(stage.get("params", {}).get("params.yaml", {}))
+    return found
+
+
+def begins(key: str, entry: str) -> bool:
+    return f"{key}.".startswith(f"{entry}.")
+
+
+def test_a_stage_reads_the_parameters_that_it_declares_and_no_others(clone):
+    # trap 37: read and not declared gives stale results, declared and not read repeats work for nothing
+    reads, entries = recorded(clone, "param"), declared(clone)
+    assert entries.pop("code") == reads.pop("code", set()) == set()
+    for name, keys in entries.items():
+        # The recipe's name is in the key of its section, recipes.mnist-smoke: another name is another key.
+        read = {key for key in reads.get(name, set()) if not key.endswith(".recipe")}
+        assert [key for key in read if not any(begins(key, entry) for entry in keys)] == [], name
+        assert [entry for entry in keys if not any(begins(key, entry) or begins(entry, key) for key in read)] == [], (
+            name
+        )
+
+
+def test_a_stage_runs_no_module_that_its_hash_leaves_out(clone):
+    # trap 37
+    check = {each for module in provenance.PASS_ON for each in provenance.closure(module)}
+    for name, loaded in recorded(clone, "module").items():
+        if name != "code":
+            stage, _, dataset = name.partition("-")
+            made_of = set(identity.modules(stage, dataset or None, params.load(clone.folder / "params.yaml")))
+            files = {module for module in loaded if provenance.is_module(module)}
+            assert files - made_of - check <= {f"robacc.datasets.{dataset}"}, name
+
+
+def test_after_an_edit_what_it_changes_runs_again_and_a_stage_with_other_code_refuses(clone):
+    file = clone.folder / "robacc/attack/diagnostics.py"
+    before = file.read_text()
+    file.write_text(f"{before}# a comment\n")
+    assert run_stages(clone.run("dvc", "repro")) == {"code"}
+    file.write_text(f"{before}ANOTHER = 1\n")
+    message = clone.run("dvc", "repro", "-f", "-s", "evaluate@mnist-l2-1.5", code=255)
+    assert "expected the code that code/evaluate-mnist names, got code changed since; run `dvc repro`" in message
+    assert run_stages(clone.run("dvc", "repro", "code")) == {"code"}
+    stale = json.loads(clone.run("dvc", "status", "--json"))
+    assert set(stale) == {f"evaluate@mnist-{ball}" for ball in ("standard", "l2-1.5", "linf-0.3")} | {"report"}
+    file.write_text(before)
+    clone.run("git", "checkout", "-q", ".")
+    assert run_stages(clone.run("dvc", "repro")) == set()
+
+
 def test_metrics_and_plots_have_names(clone):
     metrics = json.loads(clone.run("dvc", "metrics", "show", "--json"))
     values = metrics[""]["data"]["results/mnist/metrics.json"]["data"]
@@ -169,12 +240,7 @@ def test_metrics_and_plots_have_names(clone):
 def test_a_stage_repeats_bit_by_bit(clone):
     lock = (clone.folder / "dvc.lock").read_text()
     shutil.rmtree(clone.folder / "checkpoints")
-    stages = [
-        "train_robust_mnist_linf@0.3",
-        "evaluate_mnist_linf@0.3",
-        "visualize_mnist_linf@0.3",
-        "figures",
-    ]
+    stages = ["train@mnist-linf-0.3", "evaluate@mnist-linf-0.3", "visualize@mnist-linf-0.3", "figures@mnist"]
     clone.env["ROBACC_WORKERS"] = "1"
     clone.run("dvc", "repro", "-f", "-s", "--no-run-cache", *stages)
     del clone.env["ROBACC_WORKERS"]
@@ -185,25 +251,25 @@ def test_several_machines_share_the_work_and_one_finishes_the_report(clone, tmp_
     begun: list[str] = []
     for part in ("1/2", "2/2"):
         other = worker(clone, tmp_path / part.replace("/", "of"), tmp_path / "remote")
-        begun += sorted(run_stages(other.run("make", "share", f"PART={part}", "READY=")) - {"fetch@mnist"})
+        begun += sorted(run_stages(other.run("make", "share", f"PART={part}", "READY=")) - {"fetch@mnist", "code"})
     assert len(begun) == len(set(begun)) == 4 * 3 + 1  # four kinds of three balls, and the judges
     last = worker(clone, tmp_path / "last", tmp_path / "remote")
     again = run_stages(last.run("make", "collect", "READY="))
     assert not again & set(begun)
-    assert "visualize_standard@mnist" in again
+    assert "visualize@mnist-standard" in again
     for page in ("reports/index.html", "reports/summary.md"):
         assert (last.folder / page).read_bytes() == (clone.folder / page).read_bytes()
 
 
 def test_a_new_eps_costs_that_eps_and_an_old_one_leaves(clone):
-    output = clone.run("dvc", "exp", "run", "-S", "grid.mnist.l2=[2.5]")
+    output = clone.run("dvc", "exp", "run", "-S", "balls.mnist=[standard,l2-2.5,linf-0.3]")
     trained = {
         stage
         for stage in run_stages(output)
         if stage.startswith(("fetch", "train", "size", "evaluate", "auto", "visualize"))
     }
-    kinds = ("train_robust", "size_sweep", "evaluate", "autoattack", "visualize")
-    assert trained == {f"{kind}_mnist_l2@2.5" for kind in kinds}
+    kinds = ("train", "size_sweep", "evaluate", "autoattack", "visualize")
+    assert trained == {f"{kind}@mnist-l2-2.5" for kind in kinds}
     assert clone.models() == {"mnist-standard", "mnist-l2-2.5", "mnist-linf-0.3"}
     page = (clone.folder / "reports/index.html").read_text()
     assert "<td>l2 eps 2.5</td>" in page
@@ -226,11 +292,11 @@ def test_another_data_set_is_a_switch(clone, archive):
     clone.configure(COLOUR)
     clone.env["ROBACC_CIFAR10"] = str(archive("cifar10-jpeg.tar.gz"))
     stages = run_stages(clone.run("dvc", "repro"))
-    assert {"fetch_cifar10@cifar10", "train_robust_cifar10_l2@cifar10-0.3137"} <= stages
+    assert {"fetch_cifar10@cifar10", "train_cifar10@cifar10-l2-0.3137"} <= stages
     assert not any(stage.startswith(("train", "evaluate")) and "mnist" in stage for stage in stages)
     accuracy = pd.read_csv(clone.folder / "results/cifar10/accuracy.csv")
     assert set(accuracy.model) == {"cifar10-standard", "cifar10-l2-0.3137", "cifar10-linf-0.0157"}
-    assert (clone.folder / "reports/figures/figure-2b.png").exists()
+    assert (clone.folder / "reports/figures/cifar10/figure-2b.png").exists()
     page = (clone.folder / "reports/index.html").read_text()
     assert "JPEG" in page  # a lossy copy is named
     assert "make restricted_imagenet_64" in page

@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from robacc import plotting
+from robacc.report import plotting
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,9 @@ def test_eps_of_cifar_is_told_in_steps_of_its_pixels():
         "0.0171",
     ]
     assert plotting.eps_text(0.0157, "restricted_imagenet_64") == "0.0157"
-    assert "4/255" in plotting.threat_label("linf", 0.0157, "cifar10")
+    assert "4/255" in plotting.ball_label("linf", 0.0157, "cifar10")
+    assert "0.0157" in plotting.ball_label("linf", 0.0157)
+    assert plotting.ball_label("l2", 0.0, "cifar10") == "standard"
 
 
 def test_the_same_figure_is_the_same_bytes(tmp_path):

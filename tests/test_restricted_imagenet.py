@@ -6,29 +6,20 @@ import pytest
 import torch
 from torchvision.models._meta import _IMAGENET_CATEGORIES
 
-from robacc import restricted_imagenet as rin
-from robacc.data import nested_subset
-from robacc.image_trees import entries
-from tests.test_image_trees import pack, picture, put
-
-DOG, TABBY, FROG = "n02085620", "n02123045", "n01641577"
-
-
-def copy_of_imagenet(n: int = 2, wnids: tuple[str, ...] = (DOG, TABBY, FROG)) -> dict[str, bytes]:
-    """A small tree; n01440764, the tench, is in ImageNet but not in Restricted ImageNet."""
-    folders = [*wnids, "n01440764"]
-    names = [f"{split}/{wnid}/{wnid}_{i}.JPEG" for split in ("train", "val") for wnid in folders for i in range(n)]
-    return {name: picture(len(name), 90, 70, "JPEG") for name in names}
-
+from robacc.datasets.restricted_imagenet import INDEX, LABELS, SUPER_CLASSES, WNIDS
+from robacc.images.batches import nested_subset
+from robacc.images.folders import entries
+from robacc.sources import restricted_imagenet as rin
+from tests.images_made_up import DOG, FROG, TABBY, TENCH, imagenet, pack, put
 
 # ---- The table ----------------------------------------------------------------------------------------------------
 
 
 def test_there_are_203_classes_in_nine_super_classes():
-    assert len(rin.WNIDS) == len(set(rin.WNIDS)) == 203
-    assert list(rin.WNIDS) == sorted(rin.WNIDS)
-    counts = torch.bincount(torch.tensor(list(rin.LABELS.values()))).tolist()
-    assert dict(zip(rin.SUPER_CLASSES, counts, strict=True)) == {
+    assert len(WNIDS) == len(set(WNIDS)) == 203
+    assert list(WNIDS) == sorted(WNIDS)
+    counts = torch.bincount(torch.tensor(list(LABELS.values()))).tolist()
+    assert dict(zip(SUPER_CLASSES, counts, strict=True)) == {
         "dog": 118, "cat": 5, "frog": 3, "turtle": 5, "bird": 21, "primate": 18, "fish": 9, "crab": 4, "insect": 20,
     }  # fmt: skip
 
@@ -49,13 +40,13 @@ def test_there_are_203_classes_in_nine_super_classes():
     ],
 )
 def test_classes_that_everybody_knows(wnid, index, name):
-    assert rin.INDEX[wnid] == index
-    assert list(rin.SUPER_CLASSES)[rin.LABELS[wnid]] == name
+    assert INDEX[wnid] == index
+    assert list(SUPER_CLASSES)[LABELS[wnid]] == name
 
 
-@pytest.mark.parametrize("wnid", ["n01440764", "n02124623", "n02129165"])
+@pytest.mark.parametrize("wnid", [TENCH, "n02124623", "n02129165"])
 def test_tench_cougar_and_lion_are_not_in_it(wnid):
-    assert wnid not in rin.LABELS
+    assert wnid not in LABELS
 
 
 def test_the_names_of_real_files_are_torchvisions_names_at_our_index(archive):
@@ -64,43 +55,29 @@ def test_the_names_of_real_files_are_torchvisions_names_at_our_index(archive):
     def words(text: str) -> str:
         return re.sub(r"[^a-z]", "", text.lower())
 
-    found = {entry.folder: entry.path for entry in entries(archive("imagenet-sample.tar.gz"), ["val"], rin.LABELS)}
-    assert found.keys() == set(rin.WNIDS)
+    found = {entry.folder: entry.path for entry in entries(archive("imagenet-sample.tar.gz"), ["val"], LABELS)}
+    assert found.keys() == set(WNIDS)
     for wnid, path in found.items():
         name = path.split("/")[2].removeprefix(f"{wnid}_").removesuffix(".JPEG")
-        assert words(name) == words(_IMAGENET_CATEGORIES[rin.INDEX[wnid]]), wnid
-
-
-# ---- The choice of classes ----------------------------------------------------------------------------------------
-
-
-def test_a_list_of_classes_keeps_the_labels():
-    assert rin.labels_of([TABBY, DOG, TABBY]) == {TABBY: 1, DOG: 0}
-    assert rin.labels_of(None) == rin.LABELS
-
-
-@pytest.mark.parametrize(("wnids", "got"), [(["n01440764", DOG], "n01440764"), ([], "an empty list")])
-def test_other_classes_are_refused(wnids, got):
-    with pytest.raises(ValueError, match=f"expected WordNet ids of Restricted ImageNet such as n01641577, got {got}"):
-        rin.labels_of(wnids)
+        assert words(name) == words(_IMAGENET_CATEGORIES[INDEX[wnid]]), wnid
 
 
 def test_a_training_set_of_the_balanced_size_is_balanced():
-    y = torch.tensor([0] * 50 + [1] * 7 + [4] * 12)
+    y = [0] * 50 + [1] * 7 + [4] * 12
     assert rin.balanced_size(y) == 21
-    subset = nested_subset(y, 21, seed=3)
-    assert torch.bincount(y[subset]).tolist() == [7, 7, 0, 0, 7]
+    labels = torch.tensor(y)
+    assert torch.bincount(labels[nested_subset(labels, 21, seed=3)]).tolist() == [7, 7, 0, 0, 7]
 
 
 # ---- The user's copy ----------------------------------------------------------------------------------------------
 
 
-def small(source, wnids=None):
-    return rin.small_images(source, wnids, size=64, n_workers=1, report=lambda text: None)
+def small(source):
+    return rin.small_images(source, size=64, n_workers=1, report=lambda text: None)
 
 
 def test_small_images_have_the_labels_of_their_folders(tmp_path):
-    splits = small(pack({f"top/{name}": raw for name, raw in copy_of_imagenet().items()}, tmp_path / "a.tar.gz"))
+    splits = small(pack({f"top/{name}": raw for name, raw in imagenet().items()}, tmp_path / "a.tar.gz"))
     assert splits.keys() == {"train", "test"}
     for ours, theirs in rin.SPLITS.items():
         x, y, paths = splits[ours]
@@ -110,62 +87,56 @@ def test_small_images_have_the_labels_of_their_folders(tmp_path):
 
 
 def test_classes_that_are_not_there_are_named(tmp_path):
-    paths = small(put(copy_of_imagenet(), tmp_path))["test"].paths
-    absent = rin.missing(paths, None)
-    assert len(absent) == 200
-    assert not {DOG, TABBY, FROG} & set(absent)
-    assert rin.missing(paths, [DOG, "n02085782"]) == ["n02085782"]
-    line = rin.summary("test", torch.tensor([0, 0, 1, 1, 2, 2]), ["n02085782"])
+    paths = small(put(imagenet(), tmp_path))["test"].paths
+    absent = rin.missing(paths)
+    assert absent == sorted(LABELS.keys() - {DOG, TABBY, FROG})
+    line = rin.summary("test", [0, 0, 1, 1, 2, 2], absent[:2])
     assert line.startswith("test: 6 images (dog 2, cat 2, frog 2, turtle 0,")
-    assert line.endswith("balanced up to 6; 1 classes are not in it: n02085782")
-
-
-def test_only_the_chosen_classes_are_read(tmp_path):
-    assert small(put(copy_of_imagenet(), tmp_path), [TABBY])["train"].y.tolist() == [1, 1]
+    assert line.endswith(f"balanced up to 6; 2 classes are not in it: {absent[0]} {absent[1]}")
+    assert rin.summary("test", [0], []).endswith("no class is missing")
 
 
 @pytest.mark.parametrize("top", ["", "ILSVRC/CLS-LOC/"])
 def test_the_index_lists_files_and_copies_nothing(top, tmp_path, monkeypatch):
-    source = put({f"{top}{name}": raw for name, raw in copy_of_imagenet().items()}, tmp_path / "mine")
+    source = put({f"{top}{name}": raw for name, raw in imagenet().items()}, tmp_path / "mine")
     monkeypatch.setenv("ROBACC_IMAGENET", str(source))
-    root = rin.provide(tmp_path / "link", None)
-    assert rin.provide(tmp_path / "link", None) == root == tmp_path / "link"  # and again
-    table = rin.index(root, "test", None)
-    assert sorted(table["path"]) == sorted(
-        name for name in copy_of_imagenet() if name[:3] == "val" and "n0144" not in name
-    )
+    root = rin.provide(tmp_path / "link")
+    assert rin.provide(tmp_path / "link") == root == tmp_path / "link"  # and again
+    table = rin.index(root, "test")
+    assert sorted(table["path"]) == sorted(name for name in imagenet() if name[:3] == "val" and TENCH not in name)
     for path, wnid, label, n_bytes in zip(*(table[key] for key in ("path", "wnid", "label", "bytes")), strict=True):
         assert path.split("/")[1] == wnid
-        assert label == rin.LABELS[wnid]
+        assert label == LABELS[wnid]
         assert n_bytes == len((root / path).read_bytes())
     assert len(table["missing"]) == 200
     assert table["source"] == "user's ImageNet"
 
 
 def test_an_archive_is_unpacked_once_and_only_what_is_needed(tmp_path, monkeypatch):
-    archive = pack(copy_of_imagenet(), tmp_path / "a.tar.gz")
+    archive = pack(imagenet(), tmp_path / "a.tar.gz")
     monkeypatch.setenv("ROBACC_IMAGENET", str(archive))
     (tmp_path / "user").mkdir()
     (tmp_path / "raw").symlink_to(tmp_path / "user")  # of an earlier setting
-    root = rin.provide(tmp_path / "raw", [DOG, FROG])
+    root = rin.provide(tmp_path / "raw")
     assert not any((tmp_path / "user").iterdir())
     files = {file.relative_to(root).as_posix(): file for file in root.rglob("*.*")}
-    assert files.keys() == {name for name in copy_of_imagenet() if DOG in name or FROG in name}
+    assert files.keys() == {name for name in imagenet() if TENCH not in name}
     before = {name: file.stat().st_mtime_ns for name, file in files.items()}
-    rin.provide(tmp_path / "raw", [DOG, FROG])
+    rin.provide(tmp_path / "raw")
     assert {name: file.stat().st_mtime_ns for name, file in files.items()} == before
 
 
 def test_a_folder_that_is_in_the_way_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv("ROBACC_IMAGENET", str(put(copy_of_imagenet(), tmp_path / "mine")))
+    monkeypatch.setenv("ROBACC_IMAGENET", str(put(imagenet(), tmp_path / "mine")))
     (tmp_path / "raw").mkdir()
     with pytest.raises(FileExistsError, match=r"expected nothing or a link at .*raw, which is to lead to .*mine"):
-        rin.provide(tmp_path / "raw", None)
+        rin.provide(tmp_path / "raw")
 
 
 def test_a_split_without_these_classes_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"expected images in .*/train/<wnid>/, got none of the 1 classes"):
-        rin.index(put(copy_of_imagenet(), tmp_path), "train", ["n02085782"])
+    source = put({name: raw for name, raw in imagenet().items() if TENCH in name}, tmp_path)
+    with pytest.raises(ValueError, match=r"expected images in .*/train/<wnid>/, got none of the 203 classes"):
+        rin.index(source, "train")
 
 
 def test_without_the_setting_the_user_is_told_what_to_set(monkeypatch):
@@ -177,11 +148,11 @@ def test_without_the_setting_the_user_is_told_what_to_set(monkeypatch):
 def test_real_small_images(archive, tmp_path):
     """The 64-pixel copy: two images of each of its classes and splits, labels and what is missing."""
     kept: dict[str, bytes] = {}
-    for entry in entries(archive("restricted-imagenet-64.tar.gz"), ("train", "val"), rin.LABELS):
+    for entry in entries(archive("restricted-imagenet-64.tar.gz"), ("train", "val"), LABELS):
         if re.search(r"_[01]\.JPEG", entry.path) or entry.split == "val":
             kept[entry.path] = entry.content  # type: ignore[assignment]
     splits = small(put(kept, tmp_path))
     assert torch.bincount(splits["test"].y, minlength=9).tolist() == [300, 150, 100, 0, 50, 150, 0, 0, 400]
     assert len(splits["train"].folders) == len(splits["test"].folders) == 23
-    assert len(rin.missing(splits["test"].paths, None)) == 180
+    assert len(rin.missing(splits["test"].paths)) == 180
     assert splits["test"].x.float().std() > 50

@@ -1,17 +1,18 @@
 """The stage `fetch` on made-up trees: what it writes, where, and what it says about its source."""
 
 import json
+import shutil
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from robacc import data
-from robacc.files import read_tensors
-from stages import cli, fetch
-from tests.test_cifar10 import make_tree
-from tests.test_image_trees import pack, put
-from tests.test_restricted_imagenet import DOG, FROG, TABBY, copy_of_imagenet
+from robacc import params
+from robacc.files import read_tensors, write_text
+from robacc.images import loading
+from stages import cli, fetch, identity
+from tests.images_made_up import DOG, FROG, TABBY, cifar10, imagenet, pack, put
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +24,10 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_cifar10_says_what_it_was_made_of(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("ROBACC_CIFAR10", str(make_tree(tmp_path / "mine", ".jpg")))
-    fetch.cifar10(Path("data/cifar10"), None)
+    monkeypatch.setenv("ROBACC_CIFAR10", str(put(cifar10("JPEG"), tmp_path / "mine")))
+    fetch.main(Namespace(dataset="cifar10"))
     for split in ("train", "test"):
-        images = data.load(Path(f"data/cifar10/{split}.safetensors"))
+        images = loading.load(Path(f"data/cifar10/{split}.safetensors"))
         assert images.x.shape == (20, 3, 32, 32)
         assert images.source == "user's JPEG tree"
     assert f"cifar10 from ROBACC_CIFAR10={tmp_path / 'mine'}: user's JPEG tree" in capsys.readouterr().out
@@ -35,34 +36,35 @@ def test_cifar10_says_what_it_was_made_of(tmp_path, monkeypatch, capsys):
 
 
 def test_restricted_imagenet_64_names_what_is_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("ROBACC_IMAGENET", str(pack(copy_of_imagenet(), tmp_path / "mine.tar.gz")))
-    fetch.restricted_imagenet_64(Path("data/restricted_imagenet_64"), [DOG, TABBY, "n02085782"])
-    images = data.load(Path("data/restricted_imagenet_64/test.safetensors"))
-    assert images.x.shape == (4, 3, 64, 64)
-    assert sorted(images.y.tolist()) == [0, 0, 1, 1]
-    assert (images.source, images.missing) == ("user's ImageNet", ("n02085782",))
-    assert "1 classes are not in it: n02085782" in capsys.readouterr().out
+    monkeypatch.setenv("ROBACC_IMAGENET", str(pack(imagenet(), tmp_path / "mine.tar.gz")))
+    fetch.main(Namespace(dataset="restricted_imagenet_64"))
+    images = loading.load(Path("data/restricted_imagenet_64/test.safetensors"))
+    assert images.x.shape == (6, 3, 64, 64)
+    assert sorted(images.y.tolist()) == [0, 0, 1, 1, 2, 2]
+    assert (images.source, len(images.missing)) == ("user's ImageNet", 200)
+    assert f"200 classes are not in it: {' '.join(images.missing)}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", ["folder", "archive"])
 def test_restricted_imagenet_writes_an_index_that_opens(form, tmp_path, monkeypatch):
-    files = copy_of_imagenet()
-    source = put(files, tmp_path / "mine") if form == "folder" else pack(files, tmp_path / "mine.tar.gz")
+    source = put(imagenet(), tmp_path / "mine") if form == "folder" else pack(imagenet(), tmp_path / "mine.tar.gz")
     monkeypatch.setenv("ROBACC_IMAGENET", str(source))
-    fetch.restricted_imagenet(Path("data/restricted_imagenet"), None)
-    images = data.load(Path("data/restricted_imagenet/train.safetensors"))
+    fetch.main(Namespace(dataset="restricted_imagenet"))
+    images = loading.load(Path("data/restricted_imagenet/train.safetensors"))
     x, y = images.first()
     assert x.shape == (6, 3, 224, 224)
     assert sorted(y.tolist()) == [0, 0, 1, 1, 2, 2]
     assert not {DOG, TABBY, FROG} & set(images.missing)
-    assert (data.RAW / "restricted_imagenet").is_symlink() == (form == "folder")
+    assert Path("data/incoming/restricted_imagenet").is_symlink() == (form == "folder")
     assert str(tmp_path).encode() not in Path("data/restricted_imagenet/train.safetensors").read_bytes()
 
 
 def test_a_setting_that_is_missing_is_one_line(monkeypatch):
-    monkeypatch.delenv("ROBACC_IMAGENET", raising=False)
-    monkeypatch.delenv("ROBACC_TRACEBACK", raising=False)
+    for name in ("ROBACC_IMAGENET", "ROBACC_TRACEBACK"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copy(Path(__file__).parent.parent / "params.yaml", "params.yaml")
+    code = identity.stage_hash("fetch", "restricted_imagenet_64", params.load())
+    write_text(code, identity.FOLDER / "fetch-restricted_imagenet_64")
     monkeypatch.setattr(sys, "argv", ["fetch.py", "--dataset", "restricted_imagenet_64"])
-    arguments = cli.parser(None, "dataset")
     with pytest.raises(SystemExit, match=r"^fetch: expected ROBACC_IMAGENET to name a folder or .tar.gz archive"):
-        cli.run(lambda args: fetch.MAKERS[args.dataset](Path("data"), None), arguments)
+        cli.run(fetch.main, cli.parser(None, "dataset"))

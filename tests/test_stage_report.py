@@ -1,80 +1,110 @@
 """The report of a run that never was, with any data sets: each has its panels, each other one its command."""
 
 import base64
+import hashlib
 import json
 import re
 import shutil
 from argparse import Namespace
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
-import results_made_up
 from ruamel.yaml import YAML
 
-from robacc import panels
+from robacc.datasets import facts
 from stages import claims, report
+from tests import results_made_up
 
 ROOT = Path(__file__).parent.parent
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-SAME = ["figure-5a", "figure-5b", "figure-5c", "figure-5-noise", "theory-frontier", "theory-dimension"]
+EXACT = {"figure-5a", "figure-5b", "figure-5c", "figure-5-noise", "theory-frontier", "theory-dimension"}
 
 
-def names(letters: str) -> set[str]:
-    numbered = {f"figure-{number}{letter}" for number in (1, 2, 3, 4, 6, 7, 8, 9, 10) for letter in letters}
-    return numbered | {f"figure-4{letter}-judge" for letter in letters} | {f"robust-accuracy-{x}" for x in letters}
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-@pytest.fixture
-def page(tmp_path, monkeypatch):
-    """Give page(data sets): the report of a run of these, and the summary."""
+def figures(dataset: str) -> set[str]:
+    """Return the names of the figures of a data set."""
+    letter = facts.of(dataset).letter
+    numbered = {f"figure-{number}{letter}" for number in (1, 2, 3, 4, 6, 7, 8, 9, 10)}
+    return numbered | {f"figure-4{letter}-judge", f"robust-accuracy-{letter}"}
 
-    def make(*datasets: str) -> tuple[str, str]:
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Give pages(data sets): the folder of a run of these, with its report."""
+
+    @cache
+    def make(*datasets: str) -> Path:
+        folder = tmp_path_factory.mktemp("run")
         yaml = YAML(typ="rt", pure=True)
         parameters = yaml.load(ROOT / "params.yaml")
-        parameters["run"] = {name: [name] if name in datasets else [] for name in panels.NAMES}
-        yaml.dump(parameters, tmp_path / "params.yaml")
-        shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-        monkeypatch.chdir(tmp_path)
-        results_made_up.write_exact(tmp_path)
+        parameters["run"] = {name: [name] if name in datasets else [] for name in facts.NAMES}
+        yaml.dump(parameters, folder / "params.yaml")
+        (folder / "stages").mkdir()
+        shutil.copy(ROOT / "stages/report.html.j2", folder / "stages")
+        results_made_up.write_exact(folder)
         about = {"sha256": "0", "source": "user's JPEG tree", "missing": ["n01641577"]}
-        for dataset in datasets:
-            results_made_up.write(tmp_path, dataset, right=0.85, about=json.dumps(about))
-            claims.main(Namespace(dataset=dataset))
-        figures = tmp_path / "reports/figures"
-        figures.mkdir(parents=True)
-        for name in {*SAME, *names("".join(panels.LETTERS[dataset] for dataset in datasets))}:
-            for kind in ("png", "svg"):
-                (figures / f"{name}.{kind}").write_bytes(PIXEL)
-        report.main(Namespace())
-        return (tmp_path / "reports/index.html").read_text(), (tmp_path / "reports/summary.md").read_text()
+        for name, shown in {"exact": EXACT, **{dataset: figures(dataset) for dataset in datasets}}.items():
+            (folder / "reports/figures" / name).mkdir(parents=True)
+            for figure, kind in product(shown, ("png", "svg")):
+                (folder / f"reports/figures/{name}/{figure}.{kind}").write_bytes(PIXEL)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            for dataset in datasets:
+                results_made_up.write(folder, dataset, right=0.85, about=json.dumps(about))
+                claims.main(Namespace(dataset=dataset))
+            report.main(Namespace())
+        return folder
 
     return make
 
 
-@pytest.mark.parametrize("datasets", [["mnist"], ["mnist", "cifar10"], list(panels.NAMES), ["restricted_imagenet_64"]])
-def test_each_data_set_run_has_every_panel_and_each_other_one_its_command(page, datasets):
-    text, summary = page(*datasets)
-    letters = "".join(panels.LETTERS[dataset] for dataset in datasets)
-    assert set(re.findall(r'<figure id="([^"]*)">', text)) == names(letters) | set(SAME)
-    for dataset, name in panels.NAMES.items():
+def hashes(folder: Path) -> dict[str, str]:
+    """Return the hashes that the page names."""
+    text = (folder / "reports/index.html").read_text()
+    return dict(re.findall(r"<tr><td>([^<]*)</td><td><code>([^<]*)</code></td></tr>", text))
+
+
+@pytest.mark.parametrize("datasets", [["mnist"], ["mnist", "cifar10"], facts.NAMES, ["restricted_imagenet_64"]])
+def test_each_data_set_run_has_every_panel_and_each_other_one_its_command(pages, datasets):
+    folder = pages(*datasets)
+    text, summary = ((folder / "reports" / name).read_text() for name in ("index.html", "summary.md"))
+    assert set(re.findall(r'<figure id="([^"]*)">', text)) == EXACT.union(*map(figures, datasets))
+    for dataset in facts.NAMES:
+        name = facts.of(dataset).title
         assert (f"<code>make {dataset}</code>" in text) == (dataset not in datasets)
-        assert (f"{name}, test data, SHA-256" in text) == (dataset in datasets)
         assert (f"## {name}\n" in summary) == (dataset in datasets and dataset != "mnist")
         assert (f'id="ledger-{dataset}"' in text) == (dataset in datasets and dataset != "mnist")
+        assert (f"{name}, test data, SHA-256" in hashes(folder)) == (dataset in datasets)
     assert "C6" in summary
     assert not re.findall(r"(?i)>\s*(?:nan|none|inf|undefined)\s*<", text)
 
 
-def test_captions_say_what_was_done(page):
-    text, _ = page("mnist", "cifar10")
+def test_the_hashes_are_those_of_the_files_and_of_the_code_of_each_stage(pages):
+    folder = pages("mnist", "cifar10")
+    expected = {"Parameters, SHA-256": sha256(folder / "params.yaml")}
+    for dataset, title in {"mnist": "MNIST", "cifar10": "CIFAR-10"}.items():
+        for kind, split in {"training": "train", "test": "test"}.items():
+            expected[f"{title}, {kind} data, SHA-256"] = sha256(folder / f"data/{dataset}/{split}.safetensors")
+        for what, stage in {"training": "train", "evaluation": "evaluate", "pictures": "visualize"}.items():
+            expected[f"{title}, code of {what}"] = f"hash of {stage} of {dataset}"
+    assert hashes(folder) == expected
+
+
+def test_captions_say_what_was_done(pages):
+    text = (pages("mnist", "cifar10") / "reports/index.html").read_text()
     captions = dict(re.findall(r'<figure id="([^"]*)">.*?<figcaption>(.*?)</figcaption>', text, re.DOTALL))
     assert "Left out, as none of the first 3 test images" in captions["figure-2b"]
     assert "blue positive" in captions["figure-2a"]
     assert "zero is mid-grey" in captions["figure-2b"]
     assert "3 seeds" in captions["figure-7b"]
     assert "1,000 test images" in captions["figure-7b"]
-    assert "figures_2_10_gradients-cifar10.ipynb" in captions["figure-10b"]
+    assert "notebooks/cifar10/figures_2_10_gradients.ipynb" in captions["figure-10b"]
     assert text.count("so it is lossy. Recipe") == 2
     assert text.count("<p>train and test: n01641577</p>") == 2

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from robacc import tables
+from robacc.paper import tables
 
 STANDARD = {"model": "mnist-standard", "norm_train": "standard", "eps_train": 0.0}
 ROBUST = {"model": "mnist-l2-1.5", "norm_train": "l2", "eps_train": 1.5}

@@ -4,16 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from ruamel.yaml import YAML
 
-from robacc import data, models
+from robacc.nets import model as nets
+from tests.recipes_made_up import ROOT, write_project
 
-ROOT = Path(__file__).parent.parent
 N_STEPS = 300
 
 
@@ -31,25 +28,12 @@ def hindrance() -> str | None:
     return None
 
 
-def project(folder: Path) -> None:
-    """Write a params.yaml with a job of some seconds, and random images for it."""
-    yaml = YAML()
-    content = yaml.load(ROOT / "params.yaml")
-    content["datasets"]["mnist"] |= {"recipe": "mnist-smoke", "n_train": 200, "sizes": [[10, 1]], "n_seeds": 1}
-    content["recipes"]["mnist-smoke"] |= {"batch_size": 32, "steps": [[1, N_STEPS]], "optimizer": "sgd"}
-    content["recipes"]["mnist-smoke"]["lr"] = [[0.0, 0.05], [1.0, 0.0]]
-    content["training"] |= {"log_every": 10, "checkpoint_every": 50, "hardware": "cpu"}
-    folder.mkdir(parents=True)
-    yaml.dump(content, folder / "params.yaml")
-    x = torch.tensor(np.random.default_rng(0).integers(256, size=(200, 1, 28, 28)), dtype=torch.uint8)
-    data.save(x, torch.arange(200) % 10, folder / "data" / "mnist" / "train.safetensors")
-
-
 def test_a_host_dies_and_the_model_is_the_same(tmp_path):
     if reason := hindrance():
         print(reason)
         pytest.skip(reason)
-    project(tmp_path / "project")
+    recipe = {"batch_size": 32, "steps": [[1, N_STEPS]], "optimizer": "sgd", "lr": [[0.0, 0.05], [1.0, 0.0]]}
+    write_project(tmp_path / "project", 200, recipe=recipe, training={"log_every": 10, "checkpoint_every": 50})
     done = subprocess.run(
         [ROOT / "tests" / "two_hosts.sh", sys.executable, tmp_path / "project", tmp_path],
         capture_output=True, text=True, check=False, timeout=500,
@@ -61,7 +45,7 @@ def test_a_host_dies_and_the_model_is_the_same(tmp_path):
     assert len({found[0].name for found in files.values()}) == 1  # the same key
     states, processes = {}, {}
     for run, (file,) in files.items():
-        model, spec = models.load(file)
+        model, spec = nets.load(file)
         states[run], processes[run] = model.state_dict(), spec["processes"]
         assert spec["log"][-1]["step"] == N_STEPS
     assert processes == {"calm": 2, "relaunched": 2, "shrunk": 1}

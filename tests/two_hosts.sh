@@ -44,7 +44,7 @@ start() {  # host, run, nodes: start torchrun on the host, in the background; it
         "$python" -m torch.distributed.run --nnodes="$3" --nproc-per-node=1 --max-restarts=5 --local-addr=${address[$1]} \
         --rdzv-backend=c10d --rdzv-endpoint=${address[$a]}:29400 --rdzv-id="$2" \
         --rdzv-conf=last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=3,is_host=$([ $1 = $a ] && echo 1 || echo 0) \
-        -m stages.train_distributed --dataset mnist --norm l2 --eps 0.5 --seed 0 >>"$log" 2>&1 &
+        -m stages.train_distributed --dataset mnist --ball l2-0.5 --seed 0 >>"$log" 2>&1 &
     started=$!
     cd "$root"
 }

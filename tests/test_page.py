@@ -10,42 +10,43 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from robacc import reporting
+from robacc.report import page
+from robacc.sources import cifar10, restricted_imagenet
 
 MEASURE = {"name": "gain", "value": 0.012, "low": 0.01, "high": 0.014, "n": 10000, "seeds": 3, "is_difference": True}
 CLAIM = {"id": "C1", "statement": "a |b|", "verdict": "reproduced", "measures": [MEASURE], "remark": ""}
 
 
 def test_a_difference_is_in_signed_points_and_a_share_in_percent():
-    assert reporting.interval(MEASURE) == "gain: +1.20 points [+1.00, +1.40]"
-    assert reporting.interval({**MEASURE, "is_difference": False}) == "gain: 1.20 % [1.00, 1.40]"
+    assert page.interval(MEASURE) == "gain: +1.20 points [+1.00, +1.40]"
+    assert page.interval({**MEASURE, "is_difference": False}) == "gain: 1.20 % [1.00, 1.40]"
 
 
 def test_a_single_seed_has_no_interval():
-    assert reporting.interval({**MEASURE, "low": -1.0, "high": 1.0}).endswith("[one seed, no interval]")
+    assert page.interval({**MEASURE, "low": -1.0, "high": 1.0}).endswith("[one seed, no interval]")
 
 
 def test_the_sample_is_said_once_where_all_measures_share_it():
-    assert reporting.measured(CLAIM) == [reporting.interval(MEASURE), "(n = 10,000, 3 seeds)"]
+    assert page.measured(CLAIM) == [page.interval(MEASURE), "(n = 10,000, 3 seeds)"]
     two = {**CLAIM, "measures": [MEASURE, {**MEASURE, "n": 0}]}
-    assert [line.rsplit("(", 1)[1] for line in reporting.measured(two)] == ["n = 10,000, 3 seeds)", "exact)"]
+    assert [line.rsplit("(", 1)[1] for line in page.measured(two)] == ["n = 10,000, 3 seeds)", "exact)"]
 
 
 def test_the_summary_is_a_table_of_four_columns():
-    row = reporting.summary([CLAIM], {}).splitlines()[-1]
+    row = page.summary([CLAIM], {}).splitlines()[-1]
     assert row.replace("\\|", "").count("|") == 5
     assert "a \\|b\\|" in row
 
 
 def test_the_summary_has_a_section_for_each_further_data_set():
     other = {**CLAIM, "verdict": "not reproduced"}
-    first, second = reporting.summary([CLAIM], {"CIFAR-10": [other]}).split("\n## CIFAR-10\n")
+    first, second = page.summary([CLAIM], {"CIFAR-10": [other]}).split("\n## CIFAR-10\n")
     assert "1 reproduced" in first
     assert "1 not reproduced" in second
 
 
 def test_claims_are_ordered_by_number():
-    ids = [claim["id"] for claim in reporting.by_number([{"id": "C10"}, {"id": "C2"}, {"id": "C1"}])]
+    ids = [claim["id"] for claim in page.by_number([{"id": "C10"}, {"id": "C2"}, {"id": "C1"}])]
     assert ids == ["C1", "C2", "C10"]
 
 
@@ -66,32 +67,30 @@ def test_the_source_of_the_data_is_told_from_the_headers(tmp_path, train, test, 
     for split, about in (("train", train), ("test", test)):
         header = {"json": json.dumps({"sha256": "0", **about})}
         save_file({"x": np.zeros(1)}, tmp_path / f"{split}.safetensors", metadata=header)
-    said = reporting.data_source(tmp_path)
+    said = page.data_source(tmp_path)
     assert words in said["data"]
     assert said["lacks"] == lacks
 
 
 def test_every_source_that_the_data_can_have_has_its_words():
-    from robacc import cifar10, restricted_imagenet
-
-    assert {cifar10.OFFICIAL, restricted_imagenet.SOURCE} <= reporting.SOURCES.keys()
+    assert {cifar10.OFFICIAL, restricted_imagenet.SOURCE} <= page.SOURCES.keys()
 
 
 def test_the_rule_of_the_pictures_is_that_of_the_files(tmp_path):
     files = [tmp_path / "a.npz", tmp_path / "b.npz"]
     for file, predicted in zip(files, ([0, 1, 1], [0, 0, 2]), strict=True):
         np.savez(file, y=np.array([0, 1, 2]), predicted=np.array(predicted), x=np.zeros(3))
-    assert reporting.picture_rule(files, "cifar10").endswith("is such: automobile, bird.")
+    assert page.picture_rule(files, "cifar10").endswith("is such: automobile, bird.")
     with pytest.raises(FileNotFoundError, match="dvc repro"):
-        reporting.picture_rule([tmp_path / "c.npz"], "cifar10")
+        page.picture_rule([tmp_path / "c.npz"], "cifar10")
 
 
 def test_colour_pictures_are_embedded_smaller_and_the_same_in_every_run(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "grid.png")
-    first, again = (reporting.embed("grid", "webp", tmp_path) for _ in range(2))
+    first, again = (page.embed("grid", "webp", tmp_path) for _ in range(2))
     assert first == again
-    assert len(first) < len(reporting.embed("grid", "png", tmp_path)) / 2
+    assert len(first) < len(page.embed("grid", "png", tmp_path)) / 2
     shown = Image.open(io.BytesIO(base64.b64decode(first.split(",")[1])))
     assert (shown.format, shown.size) == ("WEBP", (64, 64))
 
@@ -100,24 +99,16 @@ def test_pictures_of_few_colours_are_embedded_without_losses(tmp_path):
     pixels = np.zeros((64, 64, 3), dtype=np.uint8)
     pixels[20:40, 10:50, 0] = 255
     Image.fromarray(pixels).save(tmp_path / "grid.png")
-    shown = Image.open(io.BytesIO(base64.b64decode(reporting.embed("grid", "webp", tmp_path).split(",")[1])))
+    shown = Image.open(io.BytesIO(base64.b64decode(page.embed("grid", "webp", tmp_path).split(",")[1])))
     assert (np.asarray(shown.convert("RGB")) == pixels).all()
 
 
 def test_numbers_have_their_units():
-    assert [reporting.counted(n, "seed") for n in (1, 3)] == ["1 seed", "3 seeds"]
-
-
-def test_the_hashes_name_every_data_set(tmp_path):
-    for name in ("train.safetensors", "test.safetensors"):
-        (tmp_path / name).write_text(name)
-    named = reporting.hashes({"MNIST": tmp_path, "CIFAR-10": tmp_path}, tmp_path / "train.safetensors")
-    assert named["MNIST, test data, SHA-256"] == reporting.file_hash(tmp_path / "test.safetensors")
-    assert "CIFAR-10, training data, SHA-256" in named
+    assert [page.counted(n, "seed") for n in (1, 3)] == ["1 seed", "3 seeds"]
 
 
 def test_only_settings_that_differ_are_deviations():
-    assert reporting.differences({"a": 1, "b": 2}, {"a": 1, "b": 3}) == [("b", "2", "3")]
+    assert page.differences({"a": 1, "b": 2}, {"a": 1, "b": 3}) == [("b", "2", "3")]
 
 
 def test_half_table_has_standard_and_robust_accuracy_of_both_trainings():
@@ -128,13 +119,13 @@ def test_half_table_has_standard_and_robust_accuracy_of_both_trainings():
         for share in shares
         for norm, eps, value in (("none", 0.0, 0.9), ("l2", trained, 0.8), ("l2", 0.5, 0.1))
     ]
-    table = reporting.half_table(pd.DataFrame(rows))
+    table = page.half_table(pd.DataFrame(rows))
     assert table.training.tolist() == ["l2 eps 1.5"]
     assert sorted(table.drop(columns="training").iloc[0]) == ["80.00", "80.00", "90.00", "90.00"]
 
 
 def test_formulas_become_mathml():
-    assert "<math" in reporting.math(r"\frac{p}{1-p}")
+    assert "<math" in page.math(r"\frac{p}{1-p}")
 
 
 def opinions() -> pd.DataFrame:
@@ -155,7 +146,7 @@ def opinions() -> pd.DataFrame:
 
 
 def test_the_opinions_stand_side_by_side():
-    table = reporting.opinion_table(opinions())
+    table = page.opinion_table(opinions())
     assert table.training.tolist() == ["l2 eps 1.5", "l2 eps 1.5, 50% natural"]
     assert table.ball.tolist() == ["l2 eps 1.5"] * 2
     assert table["PGD"].tolist() == ["85.00 (80.00 to 90.00)", "70.00"]
@@ -164,14 +155,14 @@ def test_the_opinions_stand_side_by_side():
 
 def test_what_the_rest_of_autoattack_found_alone_is_counted_over_the_models_that_met_it():
     table = opinions().assign(attacks="apgd-ce square", first_square=2)
-    assert reporting.rest_text(table, ["square"]).startswith("; square as well on 3 of them, where they fooled 6")
+    assert page.rest_text(table, ["square"]).startswith("; square as well on 3 of them, where they fooled 6")
     table.loc[table.seed == 1, "attacks"] = "apgd-ce"
-    assert reporting.rest_text(table, ["square"]).startswith("; square as well on 2 of them, where they fooled 4")
-    assert reporting.rest_text(table, ["fab-t"]) == ""
+    assert page.rest_text(table, ["square"]).startswith("; square as well on 2 of them, where they fooled 4")
+    assert page.rest_text(table, ["fab-t"]) == ""
 
 
 def test_how_far_pgd_was_off_is_its_distance_to_the_worst_case():
-    assert sorted(reporting.beyond_pgd(opinions()).round(6)) == [0.0, 0.0, 0.03]
+    assert sorted(page.beyond_pgd(opinions()).round(6)) == [0.0, 0.0, 0.03]
 
 
 def test_masking_is_told_by_its_extremes():
@@ -186,7 +177,7 @@ def test_masking_is_told_by_its_extremes():
             "masking_transfer": [0.95, 0.9],
         }
     )
-    text = reporting.masking_text(checks)
+    text = page.masking_text(checks)
     for part in (
         "at most 1.0 % of",
         "at most 2.0 points more",
@@ -196,7 +187,7 @@ def test_masking_is_told_by_its_extremes():
         "at least 5.0",
     ):
         assert part in text
-    assert "another seed" not in reporting.masking_text(checks.drop(columns="masking_transfer"))
+    assert "another seed" not in page.masking_text(checks.drop(columns="masking_transfer"))
 
 
 def test_a_comparison_is_in_signed_points_with_its_test():
@@ -207,7 +198,7 @@ def test_a_comparison_is_in_signed_points_with_its_test():
             for share in (0.0, 0.5)
         ]
     )
-    table = reporting.paired_table(pairs)
+    table = page.paired_table(pairs)
     assert table.model.tolist() == ["a", "a, 50% natural"]
     assert table.points.tolist() == ["-2.00 [-8.00, +4.00]"] * 2
     assert table["p (McNemar)"].tolist() == ["0.73"] * 2

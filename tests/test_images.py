@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from robacc import data
-from robacc.data import Images, batch_indices, content_hash, nested_subset, subset_hash
 from robacc.files import read_tensors, write_tensors
+from robacc.images import in_memory, loading
+from robacc.images.batches import batch_indices, nested_subset, subset_hash
+from robacc.images.in_memory import Images, content_hash
 
 
 def labels(n: int = 200, n_classes: int = 10) -> Tensor:
@@ -121,7 +122,7 @@ def test_batches_are_float_in_the_box():
     assert labels.tolist() == [5, 0]
 
 
-@pytest.mark.parametrize(("n", "expected"), [(0, 0), (5, 5), (12, 12), (99, 12)])
+@pytest.mark.parametrize(("n", "expected"), [(0, 0), (5, 5), (12, 12), (99, 12), (None, 12)])
 def test_first_is_the_first(n, expected):
     x, y = images()
     floats, labels = Images(x, y, "").first(n)
@@ -131,8 +132,8 @@ def test_first_is_the_first(n, expected):
 
 def test_what_is_saved_is_loaded(tmp_path):
     x, y = images()
-    data.save(x, y, tmp_path / "set.safetensors")
-    loaded = data.load(tmp_path / "set.safetensors")
+    in_memory.save(x, y, tmp_path / "set.safetensors")
+    loaded = loading.load(tmp_path / "set.safetensors")
     assert torch.equal(loaded.x, x)
     assert torch.equal(loaded.y, y)
     assert len(loaded) == 12
@@ -141,13 +142,13 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 def test_the_source_and_what_it_lacks_are_kept_and_change_no_hash(tmp_path):
     x, y = images()
-    data.save(x, y, tmp_path / "plain.safetensors")
-    data.save(x, y, tmp_path / "told.safetensors", source="user's JPEG tree", missing=["n01", "n02"])
-    plain, told = data.load(tmp_path / "plain.safetensors"), data.load(tmp_path / "told.safetensors")
+    in_memory.save(x, y, tmp_path / "plain.safetensors")
+    in_memory.save(x, y, tmp_path / "told.safetensors", source="user's JPEG tree", missing=["n01", "n02"])
+    plain, told = loading.load(tmp_path / "plain.safetensors"), loading.load(tmp_path / "told.safetensors")
     assert (plain.source, plain.missing) == ("", ())
     assert (told.source, told.missing) == ("user's JPEG tree", ("n01", "n02"))
     assert told.sha256 == plain.sha256
-    # What has no source to tell, such as MNIST, is the same file as before there were sources.
+    # The file of a set that has no source to tell, such as MNIST, says nothing of one.
     assert read_tensors(tmp_path / "plain.safetensors")[1] == {"sha256": plain.sha256}
 
 
@@ -159,7 +160,7 @@ def test_wrong_types_and_lengths_are_not_saved(x_dtype, y_dtype, n_labels, tmp_p
     # trap 24
     x, y = images()
     with pytest.raises(ValueError, match="expected uint8 images and as many int64 labels, got"):
-        data.save(x.to(x_dtype), y[:n_labels].to(y_dtype), tmp_path / "set.safetensors")
+        in_memory.save(x.to(x_dtype), y[:n_labels].to(y_dtype), tmp_path / "set.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -171,19 +172,19 @@ def test_changed_content_is_refused(part, tmp_path):
     {"x": x, "y": y}[part].view(-1)[3] += 1
     write_tensors({"x": x, "y": y}, tmp_path / "set.safetensors", {"sha256": sha256})
     with pytest.raises(ValueError, match="to hold the data that was saved, got other bytes"):
-        data.load(tmp_path / "set.safetensors")
+        loading.load(tmp_path / "set.safetensors")
 
 
 def test_a_set_is_read_once_and_again_when_its_file_has_changed(tmp_path):
     path = tmp_path / "set.safetensors"
     x, y = images()
-    data.save(x, y, path)
-    first = data.load(path)
-    assert data.load(path) is first
-    data.save(255 - x, y, path)
-    assert torch.equal(data.load(path).x, 255 - x)
+    in_memory.save(x, y, path)
+    first = loading.load(path)
+    assert loading.load(path) is first
+    in_memory.save(255 - x, y, path)
+    assert torch.equal(loading.load(path).x, 255 - x)
 
 
 def test_a_missing_set_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="dvc repro"):
-        data.load(tmp_path / "set.safetensors")
+        loading.load(tmp_path / "set.safetensors")

@@ -6,22 +6,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robacc.adversary import margin, strongest
-from robacc.attacks import check_input, cross_entropy, feasible, input_gradient, pgd, random_start
-from robacc.models import Normalize
-from robacc.norms import NORMS, Ball, ball
+from robacc.attack.adversary import margin, strongest
+from robacc.attack.norms import Threat, threat_model
+from robacc.attack.pgd import check_input, cross_entropy, feasible, input_gradient, pgd, random_start
+from robacc.nets.layers import Normalize
 from robacc.seeding import generator
+from tests.made_up_attacks import asked, both_norms
 
-both_norms = pytest.mark.parametrize("norm", NORMS)
 EPS = {"linf": 0.1, "l2": 0.3}
 
 
-def run(kind: str, model: nn.Module, x: Tensor, y: Tensor, threat: Ball, *, start: Tensor, n_steps: int) -> Tensor:
+def run(kind: str, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, start: Tensor, n_steps: int) -> Tensor:
     """Return the adversarial examples of either attack, with steps of 0.25 eps."""
     steps = {"start": start, "n_steps": n_steps, "step_size": 0.25 * threat.eps}
     if kind == "pgd":
         return pgd(model, x, y, threat, **steps)
-    return strongest(model, x, y, threat, **steps, loss=cross_entropy)[0]
+    return strongest(model, x, y, threat, **steps, last_step_size=steps["step_size"], loss=cross_entropy)[0]
 
 
 both_attacks = pytest.mark.parametrize("kind", ["pgd", "strongest"])
@@ -43,7 +43,7 @@ def linear_optimum(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float
 def test_pgd_finds_the_linear_optimum(norm, eps_share, linear, pixels):
     # trap 19
     model, x, y, eps = linear(2), pixels(12, 0.4, 0.6), torch.arange(12) % 2, eps_share * EPS[norm]
-    threat = ball(norm, eps)
+    threat = threat_model(norm, eps)
     start = random_start(x, threat, generator(0))
     x_adv = pgd(model, x, y, threat, start=start, n_steps=60, step_size=0.25 * eps)
     optimum = linear_optimum(model, x, y, norm, eps)
@@ -58,9 +58,9 @@ def test_strongest_finds_the_linear_optimum_margin(norm, linear, pixels):
     model, x, y, eps = linear(2), pixels(12, 0.4, 0.6), torch.arange(12) % 2, EPS[norm]
     model.bias.data += torch.where(torch.tensor([True, False]), 50.0, -50.0)  # class 0 wins everywhere
     x, y = x[y == 0], y[y == 0]
-    threat = ball(norm, eps)
+    threat = threat_model(norm, eps)
     start = random_start(x, threat, generator(0))
-    steps = {"start": start, "n_steps": 60, "step_size": 0.25 * eps}
+    steps = {"start": start, "n_steps": 60, "step_size": 0.25 * eps, "last_step_size": 0.25 * eps}
     _, found = strongest(model, x, y, threat, **steps, loss=margin)
     best = margin(model(linear_optimum(model, x, y, norm, eps)), y)
     torch.testing.assert_close(found, best, rtol=0, atol=1e-4)
@@ -70,7 +70,7 @@ def test_strongest_finds_the_linear_optimum_margin(norm, linear, pixels):
 def test_one_step_is_alpha_in_the_steepest_direction(norm, linear, pixels):
     # trap 18
     model, x, y = linear(2), pixels(6, 0.4, 0.6), torch.arange(6) % 2
-    x_adv = pgd(model, x, y, ball(norm, EPS[norm]), start=x, n_steps=1, step_size=0.05)
+    x_adv = pgd(model, x, y, threat_model(norm, EPS[norm]), start=x, n_steps=1, step_size=0.05)
     torch.testing.assert_close(x_adv, linear_optimum(model, x, y, norm, 0.05), rtol=0, atol=1e-6)
 
 
@@ -78,14 +78,14 @@ def test_one_step_is_alpha_in_the_steepest_direction(norm, linear, pixels):
 def test_the_attack_raises_the_loss_of_the_true_class(norm, linear, pixels):
     # trap 20
     model, x, y = linear(10), pixels(10, 0.4, 0.6), torch.arange(10)
-    x_adv = pgd(model, x, y, ball(norm, EPS[norm]), start=x, n_steps=10, step_size=0.25 * EPS[norm])
+    x_adv = pgd(model, x, y, threat_model(norm, EPS[norm]), start=x, n_steps=10, step_size=0.25 * EPS[norm])
     assert (cross_entropy(model(x_adv), y) > cross_entropy(model(x), y) + 0.01).all()
 
 
 def test_eps_is_in_pixels_although_the_model_normalises(linear, pixels):
     # trap 22
     model, x, y = nn.Sequential(Normalize([0.13], [0.31]), linear(2)), pixels(4, 0.4, 0.6), torch.arange(4) % 2
-    x_adv = pgd(model, x, y, ball("linf", 0.1), start=x, n_steps=8, step_size=0.025)
+    x_adv = pgd(model, x, y, threat_model("linf", 0.1), start=x, n_steps=8, step_size=0.025)
     torch.testing.assert_close((x_adv - x).abs(), torch.full_like(x, 0.1), rtol=0, atol=1e-6)
 
 
@@ -97,11 +97,10 @@ def test_eps_is_in_pixels_although_the_model_normalises(linear, pixels):
 @pytest.mark.parametrize("eps", [1e-3, 0.1, 0.3, 1.0, 2.5])
 def test_every_iterate_is_in_the_ball_and_in_the_box(norm, kind, eps, linear, edge_pixels):
     # trap 4, trap 5, trap 6: seen from inside the model, with pixels that are exactly 0 and 1
-    model, x, threat = linear(10), edge_pixels, ball(norm, eps)
+    model, x, threat = linear(10), edge_pixels, threat_model(norm, eps)
     model.bias.data[0] += 60  # never fooled, so that no example leaves the batch; the gradient is not yet zero
     y = torch.zeros(len(x), dtype=torch.long)
-    seen: list[Tensor] = []
-    model.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+    seen = asked(model)
     x_adv = run(kind, model, x, y, threat, start=random_start(x, threat, generator(0)), n_steps=12)
     assert len(seen) == (12 if kind == "pgd" else 13)
     assert not torch.equal(seen[0], seen[-1])  # it does move
@@ -115,8 +114,8 @@ def test_every_iterate_is_in_the_ball_and_in_the_box(norm, kind, eps, linear, ed
 @both_norms
 def test_feasible_leaves_a_feasible_point_unchanged(norm, edge_pixels):
     # trap 6
-    threat = ball(norm, 0.4)
-    inside = random_start(edge_pixels, ball(norm, 0.3), generator(0))
+    threat = threat_model(norm, 0.4)
+    inside = random_start(edge_pixels, threat_model(norm, 0.3), generator(0))
     torch.testing.assert_close(feasible(inside, edge_pixels, threat), inside, rtol=0, atol=1e-7)
 
 
@@ -124,7 +123,7 @@ def test_feasible_leaves_a_feasible_point_unchanged(norm, edge_pixels):
 @pytest.mark.parametrize("eps", [0.0, 0.01, 0.5, 3.0])
 def test_random_start_is_in_the_ball_and_in_the_box(norm, eps, edge_pixels):
     # trap 16, trap 17
-    threat = ball(norm, eps)
+    threat = threat_model(norm, eps)
     start = random_start(edge_pixels, threat, generator(0))
     assert start.min() >= 0
     assert start.max() <= 1
@@ -137,7 +136,7 @@ def test_random_start_is_in_the_ball_and_in_the_box(norm, eps, edge_pixels):
 @pytest.mark.parametrize("size", [1, 5, 12])
 def test_the_batch_size_changes_nothing(norm, kind, size, smooth_net, pixels):
     # trap 14, trap 15
-    model, x, y, threat = smooth_net(), pixels(12, dtype=torch.float64), torch.arange(12) % 3, ball(norm, 1.0)
+    model, x, y, threat = smooth_net(), pixels(12, dtype=torch.float64), torch.arange(12) % 3, threat_model(norm, 1.0)
     start = random_start(x, threat, generator(0))
     whole = run(kind, model, x, y, threat, start=start, n_steps=6)
     parts = zip(x.split(size), y.split(size), start.split(size), strict=True)
@@ -149,7 +148,7 @@ def test_the_batch_size_changes_nothing(norm, kind, size, smooth_net, pixels):
 @both_attacks
 def test_permuting_the_batch_permutes_the_result(norm, kind, smooth_net, pixels):
     # trap 14
-    model, x, y, threat = smooth_net(), pixels(9, dtype=torch.float64), torch.arange(9) % 3, ball(norm, 1.0)
+    model, x, y, threat = smooth_net(), pixels(9, dtype=torch.float64), torch.arange(9) % 3, threat_model(norm, 1.0)
     start, order = random_start(x, threat, generator(0)), torch.randperm(9, generator=generator(1))
     plain = run(kind, model, x, y, threat, start=start, n_steps=6)
     permuted = run(kind, model, x[order], y[order], threat, start=start[order], n_steps=6)
@@ -160,7 +159,7 @@ def test_permuting_the_batch_permutes_the_result(norm, kind, smooth_net, pixels)
 @both_attacks
 def test_eps_zero_gives_the_images_back_bit_for_bit(norm, kind, linear, edge_pixels):
     # trap 13
-    model, x, y, threat = linear(10), edge_pixels, torch.arange(8), ball(norm, 0.0)
+    model, x, y, threat = linear(10), edge_pixels, torch.arange(8), threat_model(norm, 0.0)
     start = random_start(x, threat, generator(0))
     assert torch.equal(start, x)
     assert torch.equal(run(kind, model, x, y, threat, start=start, n_steps=5), x)
@@ -175,7 +174,7 @@ def test_a_model_without_gradient_gives_no_nan(norm, kind, eps, edge_pixels):
         def forward(self, x: Tensor) -> Tensor:
             return 0 * x.flatten(1)[:, :3] + torch.tensor([1.0, 0.0, 0.0])
 
-    threat, y = ball(norm, eps), torch.zeros(8, dtype=torch.long)
+    threat, y = threat_model(norm, eps), torch.zeros(8, dtype=torch.long)
     start = random_start(edge_pixels, threat, generator(0))
     x_adv = pgd(Flat(), edge_pixels, y, threat, start=start, n_steps=3, step_size=eps)
     torch.testing.assert_close(x_adv, start, rtol=0, atol=1e-6)  # a random start has moved already, and stays
@@ -188,7 +187,7 @@ def test_a_model_without_gradient_gives_no_nan(norm, kind, eps, edge_pixels):
 @both_attacks
 def test_mode_and_buffers_are_as_before(kind, norm_net, pixels):
     # trap 1, trap 2
-    model, x, y, threat = norm_net(), pixels(6), torch.arange(6) % 3, ball("linf", 0.1)
+    model, x, y, threat = norm_net(), pixels(6), torch.arange(6) % 3, threat_model("linf", 0.1)
     model.features[1].eval()  # a frozen layer inside a net in training mode
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     modes = [module.training for module in model.modules()]
@@ -205,7 +204,7 @@ def test_mode_and_buffers_are_as_before(kind, norm_net, pixels):
 @both_attacks
 def test_mode_is_restored_when_the_model_fails(kind, norm_net, pixels):
     # trap 1
-    model, x, y, threat = norm_net(), pixels(6), torch.arange(6) % 3, ball("linf", 0.1)
+    model, x, y, threat = norm_net(), pixels(6), torch.arange(6) % 3, threat_model("linf", 0.1)
     model.features[3].eval()
     modes = [module.training for module in model.modules()]
 
@@ -222,7 +221,7 @@ def test_mode_is_restored_when_the_model_fails(kind, norm_net, pixels):
 @pytest.mark.parametrize("before", [None, 3.0])
 def test_parameter_gradients_are_untouched(kind, before, linear, pixels):
     # trap 3
-    model, x, y, threat = linear(10), pixels(6), torch.arange(6), ball("l2", 0.5)
+    model, x, y, threat = linear(10), pixels(6), torch.arange(6), threat_model("l2", 0.5)
     for p in model.parameters():
         p.grad = None if before is None else torch.full_like(p, before)
     run(kind, model, x, y, threat, start=x, n_steps=3)
@@ -233,7 +232,7 @@ def test_parameter_gradients_are_untouched(kind, before, linear, pixels):
 
 @both_attacks
 def test_inputs_are_not_written_to_and_the_result_has_no_graph(kind, linear, pixels):
-    model, x, y, threat = linear(10), pixels(6), torch.arange(6), ball("l2", 0.5)
+    model, x, y, threat = linear(10), pixels(6), torch.arange(6), threat_model("l2", 0.5)
     start = random_start(x, threat, generator(0))
     x_before, start_before = x.clone(), start.clone()
     x_adv = run(kind, model, x, y, threat, start=start, n_steps=3)

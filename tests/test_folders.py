@@ -3,48 +3,25 @@
 import io
 import tarfile
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from robacc import image_trees
-from robacc.image_trees import entries, order, pixels
+from robacc.images import folders
+from robacc.images.folders import entries, order, pixels
+from tests.images_made_up import pack, picture, put
 
 SPLITS = ("train", "test")
 LABELS = {"cat": 3, "dog": 5}
-read = partial(image_trees.read, splits=SPLITS, size=8, resize=False, n_workers=1, report=lambda text: None)
-
-
-def picture(value: int, width: int = 8, height: int = 8, form: str = "PNG", mode: str = "RGB") -> bytes:
-    content = io.BytesIO()
-    colour = {"RGB": (value, 0, 255), "L": value, "CMYK": (value, 0, 0, 0), "RGBA": (value, 0, 255, 255)}[mode]
-    Image.new(mode, (width, height), colour).save(content, form)
-    return content.getvalue()
+read = partial(folders.read, splits=SPLITS, size=8, resize=False, n_workers=1, report=lambda text: None)
 
 
 def tree(n: int = 3) -> dict[str, bytes]:
-    """Pictures of one red value each: 0.png, 1.png ... of two classes in two splits."""
+    """Pictures of one colour each, no two the same: 0.png, 1.png ... of two classes in two splits."""
     names = [f"{split}/{folder}/{i}.png" for split in SPLITS for folder in LABELS for i in range(n)]
-    return {name: picture(10 * value) for value, name in enumerate(names)}
-
-
-def put(files: dict[str, bytes], folder: Path) -> Path:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
-
-
-def pack(files: dict[str, bytes], path: Path) -> Path:
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
+    return {name: picture(value) for value, name in enumerate(names)}
 
 
 @pytest.mark.parametrize("top", ["", "top/", "top/inner/"])
@@ -60,15 +37,15 @@ def test_a_tree_is_read_wherever_it_stands(form, top, tmp_path):
         expected = sorted(name for name in tree() if name.startswith(split))
         assert sorted(paths) == expected
         assert [LABELS[path.split("/")[1]] for path in paths] == y.tolist()
-        assert x[:, 0, 0, 0].tolist() == [10 * (first + expected.index(path)) for path in paths]
+        assert x[:, 0, 0, 0].tolist() == [first + expected.index(path) for path in paths]
         assert torch.equal(x, torch.stack([x[:, 0], 0 * x[:, 0], 0 * x[:, 0] + 255], 1))
         assert splits[split].folders == {"cat", "dog"}
 
 
-def test_folder_and_archive_workers_and_the_order_of_files_change_nothing(tmp_path, monkeypatch):
+def test_folder_and_archive_workers_and_the_order_of_files_change_nothing(tmp_path):
     # trap 25, trap 39
-    monkeypatch.setattr(image_trees, "CHUNK", 5)
-    files = tree(20)
+    files = tree(1 + folders.CHUNK // 2)  # three chunks
+    assert len(set(files.values())) == len(files)
     backwards = dict(reversed(files.items()))
     sources = [put(files, tmp_path / "tree"), pack(files, tmp_path / "a.tgz"), pack(backwards, tmp_path / "b.tgz")]
     results = [read(source, LABELS, n_workers=n) for source in sources for n in (1, 2)]

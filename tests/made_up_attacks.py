@@ -1,0 +1,68 @@
+"""What the tests of the attacks share: settings, a model whose gradient lies, and what a model was asked."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robacc.balls import NORMS
+from robacc.params import Attack
+
+both_norms = pytest.mark.parametrize("norm", NORMS)
+GRID = {"linf": [0.01, 0.03, 0.08], "l2": [0.05, 0.15, 0.3]}
+
+
+def weak(
+    *losses: str,
+    n_steps: int = 3,
+    step_size: float = 0.5,
+    last_step_size: float | None = None,
+    skip_below: float | None = None,
+) -> Attack:
+    """Return an attack with a start on each of `losses`, else one on the cross-entropy; its steps are constant."""
+    return Attack(
+        n_steps=n_steps,
+        step_size=step_size,
+        last_step_size=step_size if last_step_size is None else last_step_size,
+        losses=list(losses or ["cross_entropy"]),
+        skip_below=skip_below,
+    )
+
+
+def strong(*losses: str, skip_below: float | None = None) -> Attack:
+    """Return an attack that finds the optimum of a linear model."""
+    return weak(*losses, n_steps=60, step_size=0.2, skip_below=skip_below)
+
+
+FLAT, REVERSED = 0.0, -1.0  # what rounding the input does to an attack; a gradient that leads it the wrong way
+
+
+class Lying(nn.Module):
+    """The answers of `inner`, with `factor` times its gradient."""
+
+    def __init__(self, inner: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.inner, self.factor = inner, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.detach() + self.factor * (x - x.detach()))
+
+
+class Bands(nn.Module):
+    """Of label 0; wrong where the first pixel's distance from 0.5 lies in a band. Its gradient is zero everywhere."""
+
+    def __init__(self, *bands: tuple[float, float]) -> None:
+        super().__init__()
+        self.bands = bands
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = x.flatten(1)[:, :1]
+        distance = (first - 0.5).abs()
+        wrong = torch.stack([(low < distance) & (distance < high) for low, high in self.bands]).any(0)
+        return torch.where(wrong, torch.tensor([0.0, 2.0]), torch.tensor([2.0, 0.0])) + 0 * first
+
+
+def asked(model: nn.Module) -> list[Tensor]:
+    """Return a list to which every batch is added that the model is asked about from now on."""
+    seen: list[Tensor] = []
+    model.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+    return seen

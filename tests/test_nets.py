@@ -1,0 +1,252 @@
+"""The nets, their initialisation, and their files."""
+
+import pickle
+import re
+from contextlib import nullcontext
+from importlib import import_module
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from robacc.nets.layers import Normalize, StridedPair
+from robacc.nets.model import build, eval_mode, frozen, load, save
+from robacc.nets.names import NAMES
+from robacc.seeding import generator
+
+SHAPES = {
+    "small_cnn": (1, 28, 28),
+    "paper_cnn": (1, 28, 28),
+    "small_cnn_32": (3, 32, 32),
+    "small_cnn_64": (3, 64, 64),
+    "cifar_resnet": (3, 32, 32),
+    "resnet50": (3, 64, 64),  # 224 in use, for which tests have no time
+}
+NETS = pytest.mark.parametrize("arch", NAMES)
+
+
+def spec_of(arch: str) -> dict:
+    channels = SHAPES[arch][0]
+    return {"arch": arch, "mean": [0.1307] * channels, "std": [0.3081] * channels, "n_classes": 9}
+
+
+def net(arch: str = "small_cnn", seed: int = 0) -> nn.Module:
+    return build(**spec_of(arch), seed=seed)
+
+
+def batch(arch: str = "small_cnn", n: int = 3) -> Tensor:
+    return torch.rand(n, *SHAPES[arch], generator=generator(0))
+
+
+def answer(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits and the gradient of their squares."""
+    x = x.clone().requires_grad_()
+    logits = model(x)
+    return logits.detach(), torch.autograd.grad(logits.square().sum(), x)[0]
+
+
+# ---- Layers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, (28, 28)), (3, (8, 12)), (2, (4, 4))])
+def test_the_gradient_on_blocks_is_that_of_the_plain_layers(channels, size):
+    pair = StridedPair(channels, 5, 6).double()
+    plain = nn.Sequential(nn.Conv2d(channels, 5, 4, 2, 1), nn.ReLU(), nn.Conv2d(5, 6, 4, 2, 1), nn.ReLU()).double()
+    plain.load_state_dict(dict(zip(plain.state_dict(), pair.state_dict().values(), strict=True)))
+    results = []
+    for layers, context in ((pair, frozen(pair)), (pair, nullcontext()), (plain, nullcontext())):
+        x = torch.rand(4, channels, *size, generator=generator(1), dtype=torch.float64, requires_grad=True)
+        with context:
+            out = layers(x)
+            weights = torch.rand(out.shape, generator=generator(2), dtype=torch.float64)
+            results.append([out, *torch.autograd.grad((out * weights).sum(), x)])
+    assert (results[-1][0] > 0).any()
+    assert (results[-1][0] == 0).any()
+    for found in results[:-1]:
+        for one, other in zip(found, results[-1], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradient_on_blocks_refuses_a_second_derivative():
+    """It works in place, so that a second derivative would be wrong: an error is better."""
+    x = torch.rand(1, 1, 4, 4, requires_grad=True)
+    pair = StridedPair(1, 2, 2)
+    with frozen(pair):
+        out = pair(x)
+        (grad,) = torch.autograd.grad((out * out).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+def test_normalize_takes_pixels_and_carries_its_numbers():
+    # trap 22
+    layer = Normalize([0.1, 0.2, 0.3], [0.5, 1.0, 2.0])
+    x = torch.rand(2, 3, 4, 4, generator=generator(0))
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 1.0, 2.0])
+    expected = (x.permute(0, 2, 3, 1) - mean) / std
+    torch.testing.assert_close(layer(x), expected.permute(0, 3, 1, 2))
+    assert set(layer.state_dict()) == {"mean", "std"}
+    assert not list(layer.parameters())
+    outside = torch.full((1, 3, 1, 1), 1.5)
+    assert (layer(outside) > layer(torch.ones(1, 3, 1, 1))).all()  # nothing is clipped in silence
+
+
+# ---- Every net ----------------------------------------------------------------------------------------------------
+
+
+@NETS
+def test_a_net_maps_images_to_a_finite_logit_for_each_class(arch):
+    model = net(arch)
+    logits = model(batch(arch))
+    assert logits.shape == (3, 9)
+    assert logits.isfinite().all()
+    assert isinstance(model[0], Normalize)
+
+
+@pytest.mark.parametrize(
+    ("arch", "count"),
+    [("small_cnn", 166_406), ("paper_cnn", 3_274_634), ("cifar_resnet", 464_154), ("resnet50", 23_528_522)],
+)
+def test_parameter_counts_are_those_of_the_papers(arch, count):
+    """Of the 32-layer ResNet it is that of shortcuts without parameters."""
+    model = build(**{**spec_of(arch), "n_classes": 10}, seed=0)
+    assert sum(p.numel() for p in model.parameters()) == count
+
+
+@NETS
+def test_a_net_costs_what_its_words_say(arch):
+    words = import_module(f"robacc.nets.{arch}").net.__doc__
+    number, unit = re.search(r"([\d.]+) ([MG]) multiply-adds", words).groups()
+    shape = (3, 224, 224) if arch == "resnet50" else SHAPES[arch]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(arch).eval()(torch.rand(1, *shape))
+    measured = counter.get_total_flops() / 2 / {"M": 1e6, "G": 1e9}[unit]
+    assert number == (f"{measured:.1f}" if "." in number else f"{measured:.0f}")
+
+
+@pytest.mark.parametrize("arch", [name for name in NAMES if name != "resnet50"])  # which has no layer of ours
+def test_frozen_changes_no_answer_and_no_gradient_and_is_undone(arch):
+    # trap 3
+    model, x = net(arch), batch(arch)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    next(model.parameters()).requires_grad_(False)
+    wanted = [p.requires_grad for p in model.parameters()]
+    with eval_mode(model):
+        logits, gradient = answer(model, x)
+    with frozen(model):
+        assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
+        assert not any(module.training for module in model.modules())
+        result = answer(model, x)
+        with frozen(model):  # an attack inside an attack
+            model(x)
+        assert torch.equal(answer(model, x)[1], result[1])
+    assert torch.equal(result[0], logits)
+    torch.testing.assert_close(result[1], gradient, rtol=1e-4, atol=1e-6)  # summed in another order
+    with pytest.raises(KeyError), frozen(model):
+        raise KeyError
+    assert [p.requires_grad for p in model.parameters()] == wanted
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    fresh = net(arch)
+    fresh.load_state_dict(model.state_dict())
+    with frozen(model), frozen(fresh):  # nothing computed from the old parameters is left
+        for mine, theirs in zip(answer(model, x), answer(fresh, x), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+@NETS
+def test_build_is_a_function_of_the_seed_and_leaves_the_global_generator_alone(arch):
+    # trap 25
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    first = net(arch).state_dict()
+    assert torch.equal(torch.rand(3), expected)
+    again, other = net(arch).state_dict(), net(arch, seed=1).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    weights = [name for name in first if name.startswith("1.") and first[name].ndim > 1]
+    assert weights
+    assert not any(torch.equal(first[name], other[name]) for name in weights)
+
+
+@NETS
+def test_what_is_saved_is_loaded(arch, tmp_path):
+    model, path = net(arch, seed=5), tmp_path / "model.safetensors"
+    about = {**spec_of(arch), "log": [{"loss": 0.5}]}
+    save(model, path, about)
+    loaded, spec = load(path)
+    assert spec == about
+    assert not any(module.training for module in loaded.modules())
+    assert torch.equal(loaded(batch(arch)), model.eval()(batch(arch)))
+
+
+def test_unknown_architecture_is_refused():
+    with pytest.raises(ValueError, match=f"expected arch to be one of {', '.join(NAMES)}, got 'layers'"):
+        build("layers", mean=[0.1307], std=[0.3081], seed=0)
+
+
+# ---- One net ------------------------------------------------------------------------------------------------------
+
+
+def test_the_result_does_not_depend_on_the_memory_layout():
+    model, x = net("small_cnn_32"), batch("small_cnn_32")
+    torch.testing.assert_close(model(x), model(x.contiguous(memory_format=torch.channels_last)))
+
+
+def test_an_example_does_not_depend_on_its_batch():
+    # trap 2
+    model, x = net().eval(), batch(n=8)
+    torch.testing.assert_close(model(x), torch.cat([model(row[None]) for row in x]), rtol=0, atol=1e-5)
+
+
+def test_eval_mode_restores_every_module(norm_net):
+    # trap 1
+    model = norm_net()
+    model.features[1].eval()
+    before = [module.training for module in model.modules()]
+    with eval_mode(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == before
+    with pytest.raises(KeyError), eval_mode(model):
+        raise KeyError
+    assert [module.training for module in model.modules()] == before
+
+
+# ---- Files --------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_the_same_every_time(tmp_path):
+    # trap 38
+    for name in ("a", "b"):
+        save(net(), tmp_path / name, spec_of("small_cnn"))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+class Exploit:
+    def __reduce__(self) -> tuple:
+        return (pytest.fail, ("a pickle was executed",))
+
+
+@pytest.mark.parametrize("writer", ["pickle", "torch"])
+def test_a_pickle_is_refused_and_not_executed(writer, tmp_path):
+    # trap 40
+    path = tmp_path / "model.safetensors"
+    if writer == "pickle":
+        path.write_bytes(pickle.dumps(Exploit()))
+    else:
+        torch.save(net().state_dict(), path)
+    with pytest.raises(SafetensorError):
+        load(path)
+
+
+@pytest.mark.parametrize("change", [{"arch": "paper_cnn"}, {"n_classes": 10}], ids=str)
+def test_weights_of_another_net_are_refused(change, tmp_path):
+    # trap 40
+    save(net(), tmp_path / "model.safetensors", spec_of("small_cnn") | change)
+    with pytest.raises(RuntimeError, match=r"size mismatch|Missing key"):
+        load(tmp_path / "model.safetensors")

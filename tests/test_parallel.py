@@ -1,0 +1,119 @@
+"""Work on many processes: the same results whatever their number, in order, and no more in memory than is needed."""
+
+import itertools
+import multiprocessing as mp
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from robacc.parallel import OnProgress, parallel, stream
+
+
+class Item(int):
+    """A number that says, where a line names it, how many processes there are."""
+
+    def __str__(self) -> str:
+        return f"{len(mp.active_children())} processes"
+
+
+def square(item: int, on_progress: OnProgress) -> tuple[int, int]:
+    on_progress(item)
+    return item * item, torch.get_num_threads()
+
+
+def fail_at_three(item: int, *_: OnProgress) -> int:
+    if item == 3:
+        raise ValueError("item 3 is bad")
+    return item
+
+
+def remember(item: int, _: OnProgress, *, folder: Path) -> None:
+    with (folder / "order").open("a") as file:
+        file.write(f"{item}\n")
+
+
+def slow_first(item: int) -> tuple[int, int]:
+    time.sleep(0.3 * (item == 0))
+    return item, torch.get_num_threads()
+
+
+# ---- A list -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_results_come_in_order_from_workers_of_one_thread(n_workers):
+    # trap 39
+    items = [3, 1, 4, 1, 5, 0]
+    results = parallel(square, items, units=items, unit="units", n_workers=n_workers)
+    assert results == [(item * item, 1) for item in items]
+
+
+def test_the_longest_items_start_first(tmp_path):
+    parallel(partial(remember, folder=tmp_path), [1, 5, 3], units=[1, 5, 3], unit="units", n_workers=1)
+    assert (tmp_path / "order").read_text().split() == ["5", "3", "1"]
+
+
+@pytest.mark.parametrize(
+    ("n_items", "n_workers", "expected"), [(2, 2, 2), (3, 2, 3), (4, 2, 2), (9, 2, 2), (5, 4, 5), (3, 1, 1)]
+)
+def test_all_items_start_at_once_where_a_second_round_would_leave_workers_idle(n_items, n_workers, expected, capsys):
+    items = [Item(index) for index in range(1, n_items + 1)]
+    parallel(square, items, units=items, unit="units", n_workers=n_workers)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("] ")[1].split(":")[0] for line in lines] == [f"{expected} processes"] * n_items
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_an_error_ends_the_call_with_that_error(n_workers):
+    with pytest.raises(ValueError, match="item 3 is bad"):
+        parallel(fail_at_three, [1, 2, 3, 4], units=[1] * 4, unit="units", n_workers=n_workers)
+
+
+def test_each_finished_item_is_a_line_where_there_is_no_terminal(capsys):
+    parallel(square, [2, 3], units=[2, 3], unit="steps", n_workers=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["[1/2] 3", "[2/2] 2"]
+    assert all("steps/s" in line for line in lines)
+
+
+# ---- A stream -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+@pytest.mark.parametrize("n", [0, 1, 20])
+def test_a_stream_keeps_the_order_whatever_takes_longest(n, n_workers):
+    # trap 39
+    assert list(stream(slow_first, iter(range(n)), n_workers=n_workers)) == [(item, 1) for item in range(n)]
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_stream_asks_for_items_as_they_are_needed(n_workers):
+    asked: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for item in range(4, 500):
+            asked.append(item)
+            yield item
+
+    results = stream(fail_at_three, numbers(), n_workers=n_workers)
+    assert asked == []
+    for n_taken in range(1, 6):
+        next(results)
+        assert n_workers <= len(asked) - n_taken <= 3 * n_workers
+    results.close()
+    assert mp.active_children() == []
+
+
+def test_an_error_ends_the_stream_with_that_error():
+    items = iter(range(500))
+    results = stream(fail_at_three, items, n_workers=2)
+    assert list(itertools.islice(results, 3)) == [0, 1, 2]
+    with pytest.raises(ValueError, match="item 3 is bad"):
+        next(results)
+    assert next(items) <= 3 + 3 * 2 + 1
+    assert list(results) == []
+    assert mp.active_children() == []

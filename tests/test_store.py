@@ -1,0 +1,195 @@
+"""The store of trained models: each job is trained once, under a key that says all that decides it."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from robacc import provenance
+from robacc.balls import STANDARD, Ball
+from robacc.images import batches, in_memory, loading
+from robacc.nets import model as nets
+from robacc.training.jobs import Job
+from robacc.training.store import job_key, train_all, train_one, training_code, training_log
+from tests.recipes_made_up import ROOT, random_images, tiny
+
+RECIPE = tiny(weight_decay=0.0, batch_size=4, steps=[[1, 2], [20, 3]])
+JOBS = [Job(STANDARD, 10, 0), Job(Ball("linf", 0.1), 20, 1), Job(Ball("l2", 0.5), 10, 2, 0.5)]
+SETTINGS = {"log_every": 1, "checkpoint_every": 1}
+
+
+@pytest.fixture(scope="module")
+def train_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty random images on disk."""
+    path, images = tmp_path_factory.mktemp("data") / "train.safetensors", random_images(30)
+    in_memory.save(images.x, images.y, path)
+    return path
+
+
+@pytest.fixture
+def run(train_set: Path) -> Callable[..., list[Path]]:
+    """Give run(folder, n_workers): the model files of all jobs."""
+
+    def all_jobs(folder: Path, n_workers: int = 1, settings: dict = SETTINGS, jobs: list[Job] = JOBS) -> list[Path]:
+        common = {"train_set": train_set, "recipe": RECIPE, "settings": settings, "checkpoints": folder}
+        return train_all(jobs, **common, n_workers=n_workers)
+
+    return all_jobs
+
+
+# ---- Finished and stopped jobs ------------------------------------------------------------------------------------
+
+
+def test_one_worker_and_two_give_the_same_models_bit_for_bit(run, tmp_path):
+    # trap 25, trap 39
+    one, two = run(tmp_path / "one", n_workers=1), run(tmp_path / "two", n_workers=2)
+    assert [file.name for file in one] == [file.name for file in two]
+    assert len({file.name for file in one}) == 3
+    for first, second in zip(one, two, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    assert not list((tmp_path / "one").glob("*.running"))
+
+
+def test_files_come_in_the_order_of_the_jobs_and_say_what_they_are(run, train_set, tmp_path):
+    # trap 27, trap 28
+    images = loading.load(train_set)
+    for job, file, n_steps in zip(JOBS, run(tmp_path), [2, 3, 2], strict=True):
+        _, spec = nets.load(file)
+        assert spec["job"] == job.columns()
+        assert spec["data"] == images.sha256
+        assert spec["subset"] == batches.subset_hash(batches.nested_subset(images.y, job.n_train, seed=job.seed))
+        assert [row["step"] for row in training_log(file)] == list(range(1, n_steps + 1))
+
+
+def test_a_finished_job_is_not_trained_again(run, tmp_path, capsys):
+    for file in run(tmp_path, jobs=JOBS[:2]):
+        file.write_text("kept")
+    files = run(tmp_path)
+    assert [file.read_bytes() == b"kept" for file in files] == [True, True, False]
+    assert run(tmp_path) == files
+    summaries = re.findall(r"^(\d) jobs trained in \d+ s, (\d) finished already$", capsys.readouterr().out, re.M)
+    assert summaries == [("2", "0"), ("1", "2"), ("0", "3")]
+
+
+def test_a_kept_job_has_the_learning_curve_that_was_asked_for(run, tmp_path):
+    """`log_every` is in params.yaml: changing it must change the curves, also of finished jobs."""
+    first = run(tmp_path, settings={"log_every": 1, "checkpoint_every": 1})
+    second = run(tmp_path, settings={"log_every": 2, "checkpoint_every": 2})
+    assert [row["step"] for row in training_log(first[0])] == [1, 2]
+    assert [row["step"] for row in training_log(second[0])] == [2]
+
+
+def test_a_stopped_job_goes_on_from_its_checkpoint(train_set, tmp_path):
+    # trap 26
+    class Killed(Exception):
+        pass
+
+    common = {"train_set": train_set, "recipe": RECIPE, "settings": SETTINGS, "code": "code"}
+    whole, _ = train_one(JOBS[1], lambda _: None, **common, checkpoints=tmp_path / "whole")
+    counted: list[int] = []
+
+    def kill(steps: int) -> None:
+        counted.append(steps)
+        if sum(counted) == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_one(JOBS[1], kill, **common, checkpoints=tmp_path / "stopped")
+    counted.clear()
+    resumed, is_new = train_one(JOBS[1], counted.append, **common, checkpoints=tmp_path / "stopped")
+    assert is_new
+    assert counted == [1, 1, 1]  # one step was kept, two are done
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert list((tmp_path / "stopped").iterdir()) == [resumed]
+
+
+# ---- Keys ---------------------------------------------------------------------------------------------------------
+
+
+def key(job: Job = JOBS[1], recipe: dict | None = None, **change: str | int) -> str:
+    recipe = RECIPE.model_copy(update=recipe)
+    return job_key(job, recipe, **{"data": "data", "code": "code", "log_every": 1, "hardware": "cpu", **change})
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(Ball("l2", 0.1), 20, 1),
+        Job(Ball("linf", 0.2), 20, 1),
+        Job(Ball("linf", 0.1), 21, 1),
+        Job(Ball("linf", 0.1), 20, 2),
+        Job(Ball("linf", 0.1), 20, 1, 0.5),
+    ],
+    ids=str,
+)
+def test_another_job_has_another_key(job):
+    assert key(job) != key()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arch": "paper_cnn"},
+        {"mean": [0.0]},
+        {"std": [1.0]},
+        {"optimizer": "sgd"},
+        {"lr": [[0.0, 0.02], [1.0, 0.0]]},
+        {"weight_decay": 0.1},
+        {"momentum": 0.9},
+        {"batch_size": 5},
+        {"steps": [[1, 2], [20, 4]]},
+        {"attack_steps": 3},
+        {"attack_step_size": 0.6},
+        {"eps_warmup": 0.1},
+        {"n_classes": 11},
+        {"augment": "crop_flip"},
+        {"padding": 2},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_recipe_has_another_key(change):
+    # trap 37
+    assert key(recipe=change) != key()
+
+
+def test_the_steps_of_other_sizes_do_not_change_the_key():
+    assert key(recipe={"steps": [[1, 7], [20, 3]]}) == key()
+
+
+@pytest.mark.parametrize(
+    "change", [{"data": "other"}, {"code": "other"}, {"log_every": 2}, {"hardware": "auto"}], ids=str
+)
+def test_other_data_code_and_settings_have_another_key(change):
+    # trap 37
+    assert key(**change) != key()
+
+
+def test_another_version_of_pytorch_has_another_key(monkeypatch):
+    # trap 37
+    before = key()
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert key() != before
+
+
+def test_the_code_of_a_job_is_what_trains_its_net_on_its_images(tmp_path, monkeypatch):
+    # trap 37: an edit of what only runs jobs, or of another net, trains nothing again
+    shutil.copytree(ROOT / "robacc", tmp_path / "robacc", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    before = training_code(RECIPE, random_images(10))
+
+    def changes(module: str) -> bool:
+        file = tmp_path / "robacc" / f"{module}.py"
+        text = file.read_text()
+        file.write_text(f"{text}\nEDITED = True\n")
+        after = training_code(RECIPE, random_images(10))
+        file.write_text(text)
+        return after != before
+
+    others = ["parallel", "plan", "params", "training/store", "training/distributed", "attack/adversary"]
+    others += ["images/loading", "images/on_disk", "nets/cifar_resnet", "nets/paper_cnn"]
+    own = ["attack/norms", "attack/pgd", "training/train", "nets/layers", "nets/small_cnn", "images/in_memory"]
+    assert [module for module in others + own if changes(module)] == own
+    assert training_code(RECIPE.model_copy(update={"arch": "paper_cnn"}), random_images(10)) != before
