@@ -7,7 +7,7 @@ code (see `provenance`).
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
@@ -16,18 +16,37 @@ from robacc import balls
 from robacc.datasets import facts as datasets
 from robacc.nets import names as nets
 
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # pydantic exports it under no public name
+
 
 class ParamsError(ValueError):
-    """A value of params.yaml is not allowed.
+    """A value of params.yaml, or of a section that is built in Python, is not allowed.
 
     The message is one line for the user.
     """
 
 
-class Section(BaseModel):
+class _OneLine(ModelMetaclass):
+    """The metaclass of sections: a call with wrong values, as from Python, raises a ParamsError of one line.
+
+    Pydantic's own error has several. It does not call the class for a section inside another, whose key it would lose.
+    """
+
+    def __call__(self, *args: object, **values: object) -> BaseModel:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise ParamsError(_message(error, self.__name__, f"help({self.__name__})")) from None
+
+
+class Section(BaseModel, metaclass=_OneLine):
     """A section of params.yaml.
 
     A value must have the type of its field, without conversion. An unknown key is an error. The object is immutable.
+    In Python, `Section(key=value, ...)` raises ParamsError, a ValueError, whose one line names the allowed values.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -37,6 +56,12 @@ def _eps(value: object) -> object:
     if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
         raise ValueError("a number above 0 with a decimal point, such as 1.5 or 0.0314")
     return value
+
+
+def _some_loss(values: list) -> list:
+    if not values:
+        raise ValueError("at least 1 item of 'cross_entropy' and 'margin', a random start each")
+    return values
 
 
 def _distinct(values: list) -> list:
@@ -181,7 +206,7 @@ class Attack(Section):
     n_steps: Count
     step_size: Annotated[float, Field(gt=0, le=2)]
     last_step_size: Annotated[float, Field(ge=0, le=2)]
-    losses: Annotated[list[Literal["cross_entropy", "margin"]], Field(min_length=1)]
+    losses: Annotated[list[Literal["cross_entropy", "margin"]], AfterValidator(_some_loss)]
     skip_below: Share | None
 
     @model_validator(mode="after")
@@ -189,6 +214,16 @@ class Attack(Section):
         if self.n_steps * (self.step_size + self.last_step_size) < 2:
             raise ValueError("steps that add up to 1 (of eps) or more, or the attack cannot reach its eps")
         return self
+
+    @classmethod
+    def standard(cls) -> "Attack":
+        """Return the attack with which the pipeline evaluates on MNIST.
+
+        It repeats `evaluate.mnist.attack` of params.yaml, which is not installed with the library. A test compares the
+        two.
+        """
+        losses = ["margin", "cross_entropy", "margin"]
+        return cls(n_steps=40, step_size=1.0, last_step_size=0.0, losses=losses, skip_below=0.6)
 
 
 class Evaluate(Section):
@@ -416,16 +451,16 @@ class Params(Section):
                 raise ValueError(f"autoattack.{name}.standard_in to be in evaluate.{name}.eps, got {word}")
 
 
-def _message(error: ValidationError) -> str:
+def _message(error: ValidationError, where: str, known_in: str) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part != "[key]")
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if first["type"] == "extra_forbidden":
-        return f"params.yaml: unknown key {key}; remove it, or see the comments there for what is known"
+        return f"{where}: unknown key {key}; remove it, or see {known_in} for what is known"
     if first["type"] == "missing":
-        return f"params.yaml: {key} is missing"
+        return f"{where}: {key} is missing"
     got = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
-    return f"params.yaml: expected {key + ': ' if key else ''}{expected}{got}"
+    return f"{where}: expected {key + ': ' if key else ''}{expected}{got}"
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -437,6 +472,6 @@ def load(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(YAML(typ="safe", pure=True).load(path))
     except ValidationError as error:
-        raise ParamsError(_message(error)) from None
+        raise ParamsError(_message(error, "params.yaml", "the comments there")) from None
     except (YAMLError, FileNotFoundError) as error:
         raise ParamsError(f"params.yaml: cannot be read: {str(error).splitlines()[0]}") from None

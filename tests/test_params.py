@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from robacc.params import ParamsError, Section, load
+from robacc.params import Attack, ParamsError, Section, load
 
 FILE = Path(__file__).parent.parent / "params.yaml"
 CONTENT = YAML(typ="safe", pure=True).load(FILE)
@@ -265,3 +265,27 @@ def test_infinity_as_yaml_writes_it_is_refused(tmp_path):
 
 def test_a_missing_file_is_named(tmp_path):
     assert str(tmp_path / "absent.yaml") in error(tmp_path / "absent.yaml")
+
+
+# ---- What is built in Python --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": ["ce"]}, "Attack: expected losses.0: 'cross_entropy' or 'margin', got 'ce'"),
+        ({"losses": []}, "Attack: expected losses: at least 1 item of 'cross_entropy' and 'margin'.*, got \\[\\]"),
+        ({"n_steps": 0}, "Attack: expected n_steps: greater than or equal to 1, got 0"),
+        ({"n_steps": 1}, r"Attack: expected steps that add up to 1 \(of eps\) or more, .*"),
+        ({"eps": 0.3}, r"Attack: unknown key eps; remove it, or see help\(Attack\) for what is known"),
+    ],
+)
+def test_a_wrong_value_in_python_is_refused_in_one_line(changes, message):
+    with pytest.raises(ParamsError, match=f"^{message}$"):  # a dot is no line break
+        Attack(**{**dict(Attack.standard()), **changes})
+    with pytest.raises(ParamsError, match="^Attack: losses is missing$"):
+        Attack(n_steps=40, step_size=1.0, last_step_size=0.0, skip_below=None)
+
+
+def test_the_standard_attack_is_that_of_mnist():
+    assert Attack.standard() == load(FILE).evaluate["mnist"].attack
