@@ -1,5 +1,7 @@
 """What the tests of the attacks share: settings, a model whose gradient lies, and what a model was asked."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -45,6 +47,17 @@ class Lying(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.inner(x.detach() + self.factor * (x - x.detach()))
+
+
+class Answers(nn.Module):
+    """A model that gives the logits of `inner` through `change`."""
+
+    def __init__(self, inner: nn.Module, change: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.inner, self.change = inner, change
+
+    def forward(self, x: Tensor) -> object:
+        return self.change(self.inner(x))
 
 
 class Bands(nn.Module):

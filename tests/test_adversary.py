@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robacc.attack.adversary import attack, margin, shorter_attack, skipped, smallest_fooling_eps, strongest
+from robacc.attack.adversary import attack, shorter_attack, skipped, smallest_fooling_eps, strongest
+from robacc.attack.answers import answers, margin
 from robacc.attack.diagnostics import Scaled
 from robacc.attack.norms import Linf, threat_model
 from robacc.attack.pgd import cross_entropy, input_gradient, pgd, random_start
@@ -29,6 +30,16 @@ def test_margin_is_positive_exactly_where_the_model_is_wrong(n_classes):
     others = [max(v for k, v in enumerate(row) if k != label) for row, label in zip(logits.tolist(), y, strict=True)]
     expected = torch.tensor(others) - logits[torch.arange(500), y]
     torch.testing.assert_close(margin(logits, y), expected)
+    predicted, found = answers(nn.Identity(), logits, y)
+    assert torch.equal(predicted, logits.argmax(1))
+    assert torch.equal(found, margin(logits, y))
+
+
+def test_at_a_tie_the_answer_is_wrong_whichever_class_is_the_true_one():
+    logits = torch.tensor([[0.0, 0.0, 0.0], [0.0, 2.0, 2.0], [1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    predicted, margins = answers(nn.Identity(), logits, torch.tensor([0, 1, 1, 2]))
+    assert predicted.tolist() == [1, 2, 0, 0]
+    assert margins.tolist() == [0, 0, 0, 1]
 
 
 def test_margin_works_where_the_cross_entropys_gradient_is_exactly_zero(linear, pixels):
@@ -193,7 +204,7 @@ def test_every_chunk_of_examples_has_its_own_starts(linear, pixels):
     model, x = linear(2), pixels(1).expand(2 * CHUNK, -1, -1, -1)
     y, seen = predict(model, x), asked(model)
     attack(model, x, y, threat_model("l2", 1e-3), weak("margin"), seed=0)
-    images, start, other_images, other_start = seen[0], seen[1], seen[5], seen[6]
+    images, other_images, start, other_start = seen[0], seen[1], seen[2], seen[6]
     assert torch.equal(images, other_images)
     assert not torch.equal(start, other_start)
 

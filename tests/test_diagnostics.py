@@ -14,7 +14,7 @@ from robacc.attack.pgd import random_start
 from robacc.nets.model import predict
 from robacc.params import Attack
 from robacc.seeding import generator
-from tests.made_up_attacks import FLAT, GRID, REVERSED, Bands, Lying, asked, both_norms, strong, weak
+from tests.made_up_attacks import FLAT, GRID, REVERSED, Answers, Bands, Lying, asked, both_norms, strong, weak
 
 # ---- The attack ---------------------------------------------------------------------------------------------------
 
@@ -77,17 +77,6 @@ def test_a_robust_accuracy_that_rises_with_eps_is_found():
 # ---- The model ----------------------------------------------------------------------------------------------------
 
 
-class Answers(nn.Module):
-    """A model that gives the logits of `inner` through `change`."""
-
-    def __init__(self, inner: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.inner, self.change = inner, change
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.change(self.inner(x))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -96,9 +85,12 @@ class Answers(nn.Module):
             lambda z: z + torch.rand(()),
             "expected the same logits from two calls, got a difference of .*: a random model",
         ),
-        (lambda z: z[:, :2], r"expected logits \[20, K\] and labels under K, got \(20, 2\) and labels up to 2"),
-        (lambda z: z[:, 0], r"expected logits \[20, K\] and labels under K, got \(20,\)"),
-        (lambda z: z[:3], r"expected logits \[20, K\] and labels under K, got \(3, 3\)"),
+        (lambda z: z[:, :2], "expected labels under 2, the number of logits, got labels up to 2"),
+        (lambda z: z[:, 0], r"expected logits \[20, K\] of K >= 2 classes, got \(20,\)"),
+        (lambda z: z[:, :1], r"expected logits \[20, K\] of K >= 2 classes, got \(20, 1\)"),
+        (lambda z: z[:3], r"expected logits \[20, K\] of K >= 2 classes, got \(3, 3\)"),
+        (lambda z: 0 * z + torch.eye(3)[0], "depend on the image, got the same for all 20: a constant model"),
+        (lambda z: z - z.mean(0), "depend on their own image alone, got a difference of .* in another batch"),
     ],
 )
 def test_a_model_that_no_attack_can_use_is_named(change, message, linear, pixels):
@@ -116,6 +108,18 @@ def test_a_model_in_training_mode_is_named(norm_net, pixels):
     model.features[3].train()  # one module is enough
     with pytest.raises(ValueError, match=r"got one in training mode; call model\.eval\(\) first"):
         check_model(model, x, y)
+
+
+def test_statistics_of_the_batch_in_evaluation_mode_are_named(linear, pixels):
+    # trap 2
+    model = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), linear(3)).eval()
+    with pytest.raises(ValueError, match=r"expected running statistics .* got none in 0, .*; train with track_running"):
+        check_model(model, pixels(6), torch.arange(6) % 3)
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_equal_images_may_have_equal_logits(n, linear, pixels):
+    check_model(linear().eval(), pixels(1).expand(n, -1, -1, -1), torch.zeros(n, dtype=torch.long))
 
 
 @pytest.mark.parametrize(("n_images", "n_labels"), [(0, 0), (3, 4)])

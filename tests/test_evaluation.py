@@ -9,7 +9,8 @@ from robacc.attack.diagnostics import Scaled
 from robacc.attack.evaluation import evaluate
 from robacc.attack.norms import threat_model
 from robacc.nets.model import CHUNK, predict
-from tests.made_up_attacks import GRID, Bands, both_norms, strong, weak
+from robacc.params import Attack
+from tests.made_up_attacks import GRID, Answers, Bands, asked, both_norms, strong, weak
 
 across_chunks = pytest.mark.parametrize("n", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
 
@@ -143,6 +144,29 @@ def test_images_on_which_the_model_says_nan_never_count_as_robust():
         smallest_fooling_eps(Broken(), x, y, "linf", [0.1], weak(), seed=0)
 
 
+@both_norms
+def test_a_tie_at_the_top_is_an_error_everywhere(norm, linear, pixels, closed_form):
+    """Two logits that end in a ReLU tie near the border, where the true class may be the first or the second."""
+    inner, x = linear(2), pixels(150, 0.4, 0.6)
+    y, half_width = predict(inner, x), 0.01
+    model = Answers(inner, lambda logits: (logits - half_width).relu())
+    weight = inner.weight[1] - inner.weight[0]
+    dual = (weight.abs().sum() if norm == "linf" else weight.norm()).item()
+    threshold = closed_form(inner, x, y, norm) - 2 * half_width / dual
+    tied = (model(x) == 0).all(1)
+    assert torch.equal(tied, threshold <= 0)
+    assert set(y[tied].tolist()) == {0, 1}
+    outcomes, checks = evaluate(
+        model.eval(), x, y, norm, GRID[norm], strong("margin"), n_robust=150, n_checked=150, seed=0
+    )
+    expected = [int((threshold > eps).sum()) for eps in (0.0, *GRID[norm])]
+    assert [row["n_correct"] for row in outcomes.counts()] == expected
+    assert torch.equal(outcomes.arrays()["correct"], ~tied)
+    assert torch.equal(outcomes.fooling_eps == 0, tied)
+    assert checks["std_acc"] == pytest.approx(expected[0] / 150)
+    assert (~tied).sum() < 150
+
+
 # ---- What it leaves and what it is given --------------------------------------------------------------------------
 
 
@@ -163,6 +187,198 @@ def test_uint8_and_unscaled_images_are_refused(linear):
         attack(linear(2), torch.ones(2, 1, 6, 6, dtype=torch.uint8), y, threat_model("l2", 0.1), weak(), seed=0)
     with pytest.raises(ValueError, match=r"expected x in \[0, 1\]"):
         attack(linear(2), torch.full((2, 1, 6, 6), 255.0), y, threat_model("l2", 0.1), weak(), seed=0)
+
+
+@pytest.mark.parametrize("through", [lambda x: x, lambda x: x.data], ids=["recorded", "unrecorded"])
+def test_a_model_that_changes_its_input_in_place_changes_no_result_and_no_image(through, linear, pixels):
+    class Clamps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = linear()
+
+        def forward(self, x: Tensor) -> Tensor:
+            through(x).clamp_(0.45, 0.55)
+            return self.inner(x)
+
+    class ClampsACopy(Clamps):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.clone())
+
+    x = pixels(60, 0.4, 0.6)
+    y = predict(ClampsACopy(), x)
+    results = []
+    for model in (Clamps().eval(), ClampsACopy().eval()):
+        images, labels = x.clone(), y.clone()
+        results.append(
+            evaluate(model, images, labels, "linf", GRID["linf"], weak("margin"), n_robust=60, n_checked=20, seed=0)
+        )
+        assert torch.equal(images, x)
+        assert torch.equal(labels, y)
+    (outcomes, checks), (expected, expected_checks) = results
+    assert checks == expected_checks
+    assert torch.equal(outcomes.fooling_eps, expected.fooling_eps)
+    assert torch.equal(outcomes.predicted, expected.predicted)
+    images = x.clone()
+    attack(Clamps(), images, y, threat_model("linf", 0.03), weak(), seed=0)
+    smallest_fooling_eps(Clamps(), images, y, "linf", [0.03], weak(), seed=0)
+    assert torch.equal(images, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.uint16, torch.int32])
+def test_labels_may_have_any_width(dtype, linear, pixels):
+    model, x = linear(10), pixels(40)
+    y, counts = torch.arange(40) % 10, {"n_robust": 20, "n_checked": 10, "seed": 0}
+    expected, expected_checks = evaluate(model, x, y, "linf", [0.01], weak("margin"), **counts)
+    outcomes, checks = evaluate(model, x, y.to(dtype), "linf", [0.01], weak("margin"), **counts)
+    assert checks == expected_checks
+    assert torch.equal(outcomes.fooling_eps, expected.fooling_eps)
+    assert torch.equal(outcomes.y, y)
+    args = ("linf", [0.01], weak("margin"))
+    assert torch.equal(smallest_fooling_eps(model, x[:20], y[:20].to(dtype), *args, seed=0), expected.fooling_eps)
+
+
+class DividesByTheBrightest(nn.Module):
+    """The logits of `inner`, NaN on a black image."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        brightest = x.flatten(1).amax(1, keepdim=True)
+        return self.inner(x) * (brightest / brightest)
+
+
+def changed(index, value):
+    return lambda tensor: torch.cat([tensor[:index], torch.full_like(tensor[:1], value), tensor[index + 1 :]])
+
+
+UNIT = r"as images are in \[0, 1\]; 8/255 is 0\.0314, got"
+GRID_OF_NUMBERS = r"expected eps_grid to be a list of numbers such as \[2 / 255, 8 / 255\], got"
+ABOVE_0 = "expected every eps of the grid to be finite and above 0, got"
+LOSSES = "expected losses.*'cross_entropy' (or|and) 'margin'.*, got"
+# What no attack can use: what is changed, the error, and its words. The faults of images are beyond `n_checked`.
+UNUSABLE = {
+    "eps in steps of 255": ({"eps_grid": [0.1, 8]}, ValueError, f"expected eps of at most 1 in linf, {UNIT} 8$"),
+    "eps of half the steps": ({"eps_grid": [127.5]}, ValueError, f"expected eps of at most 1 in linf, {UNIT} 127.5$"),
+    "eps beyond the box in l2": (
+        {"norm": "l2", "eps_grid": [8.0]},
+        ValueError,
+        f"expected eps of at most 6 in l2, {UNIT} 8$",
+    ),
+    "eps 0": ({"eps_grid": [0.0, 0.1]}, ValueError, rf"{ABOVE_0} 0\.0; 0 is always measured"),
+    "eps below 0": ({"eps_grid": [-0.1]}, ValueError, rf"{ABOVE_0} -0\.1"),
+    "eps NaN": ({"eps_grid": [0.1, torch.nan]}, ValueError, f"{ABOVE_0} nan"),
+    "eps infinite": ({"eps_grid": [torch.inf]}, ValueError, f"{ABOVE_0} inf"),
+    "no eps": ({"eps_grid": []}, ValueError, "expected eps_grid to have at least one eps, .*, got none"),
+    "one eps": ({"eps_grid": 0.1}, TypeError, rf"{GRID_OF_NUMBERS} 0\.1"),
+    "eps as text": ({"eps_grid": ["8/255"]}, TypeError, rf"{GRID_OF_NUMBERS} \['8/255'\]"),
+    "another norm": ({"norm": "l1"}, ValueError, "expected norm to be 'linf' or 'l2', got 'l1'"),
+    "no loss": ({"settings": weak("margin").model_copy(update={"losses": []})}, ValueError, rf"{LOSSES} \[\]"),
+    "another loss": ({"settings": weak("margin").model_copy(update={"losses": ["ce"]})}, ValueError, f"{LOSSES} 'ce'"),
+    "settings in a dict": ({"settings": {"n_steps": 40}}, TypeError, "expected settings to be an Attack, got dict"),
+    "none attacked": ({"n_robust": 0}, ValueError, "expected n_robust of at least 1, got 0"),
+    "none checked": ({"n_checked": 0}, ValueError, "expected n_checked of at least 1, got 0"),
+    "label -1": ({"y": changed(15, -1)}, ValueError, "expected labels from 0 on, got -1"),
+    "label 3": ({"y": changed(15, 3)}, ValueError, "expected labels under 3, the number of logits, got .* up to 3"),
+    "190 labels": ({"y": lambda y: y[:19]}, ValueError, "expected as many labels as images, got 20 images, 19 labels"),
+    "float labels": ({"y": lambda y: y.float()}, TypeError, r"whole numbers, got torch\.float32; use y\.long\(\)"),
+    "bool labels": ({"y": lambda y: y > 0}, TypeError, r"whole numbers, got torch\.bool; use y\.long\(\)"),
+    "one-hot labels": (
+        {"y": lambda y: torch.eye(3)[y]},
+        ValueError,
+        r"expected labels \[20\], got \[20, 3\]; use y\.argmax\(1\), if it is one-hot",
+    ),
+    "a column of labels": (
+        {"y": lambda y: y[:, None]},
+        ValueError,
+        r"expected labels \[20\], got \[20, 1\]; use y\.flatten\(\)",
+    ),
+    "a list of labels": ({"y": lambda y: y.tolist()}, TypeError, r"y to be a torch\.Tensor, got list; use torch\.as"),
+    "an array of images": ({"x": lambda x: x.numpy()}, TypeError, r"x to be a torch\.Tensor, got ndarray; use torch"),
+    "a pixel above 1": ({"x": changed(15, 1.5)}, ValueError, r"expected x in \[0, 1\], got \[.*, 1\.5\]"),
+    "a pixel below 0": ({"x": changed(15, -0.5)}, ValueError, r"expected x in \[0, 1\], got \[-0\.5, "),
+    "a pixel NaN": ({"x": changed(15, torch.nan)}, ValueError, r"expected x in \[0, 1\], got NaN in 1 of 20 images"),
+    "half precision": ({"x": lambda x: x.half()}, TypeError, r"x to be float32 or float64, got torch\.float16"),
+    "double images": (
+        {"x": lambda x: x.double()},
+        TypeError,
+        r"expected x of the model's type, torch\.float32, got torch\.float64; convert one of them",
+    ),
+    "double logits": (
+        {"model": lambda model: Answers(model, Tensor.double)},
+        TypeError,
+        r"expected logits of the type of x, torch\.float32, got torch\.float64",
+    ),
+    "a tuple": (
+        {"model": lambda model: Answers(model, lambda z: (z, z))},
+        TypeError,
+        r"one tensor of logits \[5, K\], got tuple; wrap the model to return its logits alone, such as output\[0\]",
+    ),
+    "a dict": (
+        {"model": lambda model: Answers(model, lambda z: {"logits": z})},
+        TypeError,
+        r"one tensor of logits \[5, K\], got dict; .* or output\.logits",
+    ),
+    "NaN logits": (
+        {"model": lambda model: Answers(model, lambda z: z * torch.nan)},
+        FloatingPointError,
+        "got NaN for 5 of 5 images: the model's logits are NaN",
+    ),
+    "NaN logits of one image": (
+        {"model": DividesByTheBrightest, "x": changed(15, 0.0)},
+        FloatingPointError,
+        "got NaN for 1 of 20 images: the model's logits are NaN",
+    ),
+    "a constant": (
+        {"model": lambda model: Answers(model, lambda z: 0 * z + torch.eye(3)[0])},
+        ValueError,
+        "got the same for all 5: a constant model",
+    ),
+    "a constant to transfer from": (
+        {"other": lambda model: Answers(model, lambda z: 0 * z + torch.eye(3)[0])},
+        ValueError,
+        "got the same for all 5: a constant model",
+    ),
+    "statistics of the batch": (
+        {"model": lambda model: nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), model)},
+        ValueError,
+        "expected running statistics in every batch normalisation, got none in 0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "error", "words"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_what_no_attack_can_use_is_refused_in_one_line_before_any_attack(changes, error, words, linear, pixels):
+    # trap 30
+    given = {"model": linear(3), "x": pixels(20), "y": torch.arange(20) % 3, "other": linear(3)}
+    given |= {"norm": "linf", "eps_grid": [0.01], "settings": weak("margin"), "n_robust": 20, "n_checked": 5}
+    gradients = []
+    given["model"].register_forward_pre_hook(lambda _, args: gradients.append(args[0].requires_grad))
+    given |= {key: change(given[key]) if callable(change) else change for key, change in changes.items()}
+    if isinstance(given["model"], nn.Module):
+        given["model"].eval(), given["other"].eval()
+    with pytest.raises(error, match=words) as caught:
+        evaluate(**given, seed=0)
+    assert "\n" not in str(caught.value)
+    assert not any(gradients)
+
+
+def test_the_attack_alone_refuses_the_same(linear, pixels):
+    model, x, y = linear(3), pixels(20), torch.arange(20) % 3
+    seen = asked(model)
+    for refused in (
+        lambda: attack(model, x, y, threat_model("linf", 8.0), weak(), seed=0),
+        lambda: attack(model, x, y[:19], threat_model("linf", 0.1), weak(), seed=0),
+        lambda: attack(model, x, y - 1, threat_model("linf", 0.1), weak(), seed=0),
+        lambda: attack(model, x, y, threat_model("linf", 0.1), Attack.model_construct(losses=["ce"]), seed=0),
+        lambda: smallest_fooling_eps(model, x, y, "linf", [8.0], weak(), seed=0),
+        lambda: smallest_fooling_eps(model, x, y, "linf", [], weak(), seed=0),
+        lambda: smallest_fooling_eps(model, x, y, "linf", [0.1], Attack.model_construct(losses=[]), seed=0),
+    ):
+        with pytest.raises(ValueError, match=r"^expected .* got "):
+            refused()
+    assert not seen
 
 
 def test_evaluate_stops_when_a_check_fails():

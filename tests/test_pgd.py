@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robacc.attack.adversary import margin, strongest
+from robacc.attack.adversary import strongest
+from robacc.attack.answers import margin
 from robacc.attack.norms import Threat, threat_model
 from robacc.attack.pgd import check_input, cross_entropy, feasible, input_gradient, pgd, random_start
 from robacc.nets.layers import Normalize

@@ -6,25 +6,24 @@ Training does not import this module. So a change here retrains no model.
 import torch
 from torch import Tensor, nn
 
+from robacc.attack.answers import answers, check_numbers, guarded, margin
+from robacc.attack.inputs import ascending, check_eps, check_images, whole_labels
 from robacc.attack.norms import Threat, threat_model
-from robacc.attack.pgd import Loss, check_input, cross_entropy, feasible, input_gradient, random_start
-from robacc.nets.model import CHUNK, eval_mode, frozen, predict
+from robacc.attack.pgd import Loss, cross_entropy, feasible, input_gradient, random_start
+from robacc.nets.model import CHUNK, frozen
 from robacc.params import Attack
 from robacc.seeding import generator
 
-
-def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the largest wrong logit minus the true logit, [B] (Carlini & Wagner 2017).
-
-    The margin is positive exactly where the example is misclassified. A scaling of the logits does not change the
-    direction of its gradient. The gradient of the cross-entropy underflows to zero for very confident models.
-    """
-    true = logits.gather(1, y[:, None])
-    others = logits.scatter(1, y[:, None], -torch.inf)
-    return (others.amax(1, keepdim=True) - true)[:, 0]
-
-
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin}
+
+
+def check_losses(settings: Attack) -> None:
+    """Raise ValueError unless `settings` has losses, all of them in `LOSSES`.
+
+    An `Attack` that was built without its checks may have others.
+    """
+    if not settings.losses or not set(settings.losses) <= set(LOSSES):
+        raise ValueError(f"expected losses of the attack from {', '.join(LOSSES)}, at least one, got {settings.losses}")
 
 
 def strongest(
@@ -41,10 +40,11 @@ def strongest(
 ) -> tuple[Tensor, Tensor]:
     """Return PGD's iterate with the largest margin, and that margin: [B, ...], [B].
 
-    This is the adversary of evaluation. A positive margin means that the model is fooled. `start` counts as an iterate.
-    A fooled example is removed from the batch, which saves time. The step size changes linearly from `step_size`
-    towards `last_step_size`. Raises FloatingPointError for NaN logits, because a NaN would otherwise count as robust.
+    This is the adversary of evaluation. A margin of 0 or more means that the model is fooled. `start` counts as an
+    iterate. A fooled example is removed from the batch, which saves time. The step size changes linearly from
+    `step_size` towards `last_step_size`. Raises FloatingPointError for NaN logits.
     """
+    model = guarded(model)
     best, best_margin = start.clone(), torch.full_like(y, -torch.inf, dtype=x.dtype)
     active = torch.arange(len(x), device=x.device)
     x_adv = start
@@ -57,13 +57,12 @@ def strongest(
                 with torch.no_grad():
                     logits = model(x_adv)
             found = margin(logits, y)
-            if found.isnan().any():
-                raise FloatingPointError("the model's logits are NaN; no accuracy can be measured")
+            check_numbers(found)
             better = found > best_margin[active]
             best[active[better]], best_margin[active[better]] = x_adv[better], found[better]
             if step == n_steps:
                 break
-            fooled = found > 0
+            fooled = found >= 0
             if fooled.any():
                 active, x, y, x_adv, grad = (tensor[~fooled] for tensor in (active, x, y, x_adv, grad))
                 if not len(active):
@@ -92,17 +91,22 @@ def attack(
 
     Each entry of `settings.losses` is one restart. A restart attacks the examples that no earlier restart fooled,
     except those that `skipped` skips. Each chunk of examples has its own seeded random starts. With eps = 0 the result
-    is `x` bit for bit. Raises the errors of `check_input` and `strongest`.
+    is `x` bit for bit. `x` may be empty. Labels are whole numbers of any width. Before the attack it raises the errors
+    of `check_images`, `whole_labels`, `check_eps`, `check_losses` and `answers`, afterwards those of `strongest`.
     """
-    check_input(x)
+    check_images(x)
+    y = whole_labels(y, len(x))
+    check_eps(threat.norm, threat.eps, x)
+    check_losses(settings)
+    model, x = guarded(model), x.detach()
+    _, margins_of_images = answers(model, x, y)
     found, fooled = [], []
-    for index, (x_part, y_part) in enumerate(zip(x.split(CHUNK), y.split(CHUNK), strict=True)):
+    chunks = zip(x.split(CHUNK), y.split(CHUNK), margins_of_images.split(CHUNK), strict=True)
+    for index, (x_part, y_part, clean) in enumerate(chunks):
         best, best_margin = x_part.clone(), torch.full_like(y_part, -torch.inf, dtype=x.dtype)
-        with eval_mode(model), torch.no_grad():
-            clean = margin(model(x_part), y_part)
         for restart, loss in enumerate(settings.losses):
             start = random_start(x_part, threat, generator(seed, "attack", restart, index))
-            remaining = ((best_margin <= 0) & ~skipped(settings, restart, clean, best_margin)).nonzero()[:, 0]
+            remaining = ((best_margin < 0) & ~skipped(settings, restart, clean, best_margin)).nonzero()[:, 0]
             if not len(remaining):
                 break
             x_adv, margins = strongest(
@@ -119,7 +123,7 @@ def attack(
             better = margins > best_margin[remaining]
             best[remaining[better]], best_margin[remaining[better]] = x_adv[better], margins[better]
         found.append(best)
-        fooled.append(best_margin > 0)
+        fooled.append(best_margin >= 0)
     return torch.cat(found), torch.cat(fooled)
 
 
@@ -145,7 +149,7 @@ def shorter_attack(
             loss=LOSSES[settings.losses[-1]],
         )
         found.append(best)
-        fooled.append(margins > 0)
+        fooled.append(margins >= 0)
     return torch.cat(found), torch.cat(fooled)
 
 
@@ -154,18 +158,23 @@ def smallest_fooling_eps(
 ) -> Tensor:
     """Return for each example the smallest eps of the grid that fools the model, [N].
 
-    The value is 0 where the clean image is misclassified, and infinity where no attack succeeds. The grid is attacked
-    from the largest eps to the smallest. An example that was fooled at one eps is attacked at the next smaller eps.
-    `shorter_attack` runs first, from the adversarial example at the larger eps. If it fails, the full `attack` runs. An
-    example that was not fooled is skipped at smaller eps, because the smaller ball is inside the larger one.
+    The value is 0 where the clean image is misclassified, and infinity where no attack succeeds. A tie at the top is an
+    error, on a clean image and on an attacked one. The grid is attacked from the largest eps to the smallest. An
+    example that was fooled at one eps is attacked at the next smaller eps. `shorter_attack` runs first, from the
+    adversarial example at the larger eps. If it fails, the full `attack` runs. An example that was not fooled is
+    skipped at smaller eps, because the smaller ball is inside the larger one.
 
     Robust accuracy at eps is the share of values above eps. So it never rises with eps, and never exceeds standard
-    accuracy.
+    accuracy. Raises the errors of `attack`, and those of `ascending` for the grid.
     """
-    outcome = torch.where(predict(model, x) == y, torch.inf, 0.0)
+    check_images(x)
+    y, eps_grid = whole_labels(y, len(x)), ascending(norm, eps_grid, x)
+    check_losses(settings)
+    model, x = guarded(model), x.detach()
+    outcome = torch.where(answers(model, x, y)[1] < 0, torch.inf, 0.0)
     best = x.clone()  # for each example of `still_fooled` its adversarial example at the last larger eps
     still_fooled = (outcome > 0).nonzero()[:, 0]
-    for index, eps in enumerate(sorted(eps_grid, reverse=True)):
+    for index, eps in enumerate(reversed(eps_grid)):
         threat, remaining = threat_model(norm, eps), still_fooled
         if index and len(remaining):
             start = best[remaining]

@@ -9,13 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from robacc.attack.adversary import LOSSES, attack
+from robacc.attack.answers import answers, guarded
+from robacc.attack.inputs import check_images, whole_labels
 from robacc.attack.norms import Threat, threat_model, whole_box
-from robacc.attack.pgd import check_input, input_gradient
-from robacc.nets.model import frozen, predict
+from robacc.attack.pgd import input_gradient
+from robacc.nets.model import frozen
 from robacc.params import Attack
 
 # How many more examples a stronger or unrelated attack may fool than the attack under test, as a share.
 SLACK = 0.1
+# How far logits may differ in another batch, relative to the largest. Rounding on a GPU in tf32 stays below.
+BATCH_TOLERANCE = 0.01
 
 
 def _require(condition: Tensor | bool, message: str) -> None:
@@ -24,31 +28,63 @@ def _require(condition: Tensor | bool, message: str) -> None:
 
 
 def check_model(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Raise TypeError or ValueError unless an attack can use `model` on `x` [N, ...] in [0, 1].
+    """Raise an error unless an attack can use `model` on `x` [N, ...] in [0, 1], with labels `y` [N].
+
+    The error is ValueError, TypeError for a wrong type, or FloatingPointError for NaN logits.
 
     | raised if | reason |
     |---|---|
+    | images or labels are not those of `check_images` and `whole_labels` | their pixels or labels mean something else |
     | a module is in training mode | dropout and batch statistics make the logits depend on chance or on the batch |
-    | the output is not [N, K], or a label of `y` is not in 0..K-1 | labels and model do not belong together |
-    | the rows are in [0, 1] and sum to 1 | probabilities have a vanishing gradient for confident predictions |
+    | batch normalisation has no running statistics | the same, in evaluation mode too |
+    | the output is not one tensor [N, K] of the type of `x` | it is not the logits, or needs a choice of the user |
+    | a label of `y` is not in 0..K-1 | labels and model do not belong together |
+    | a logit is NaN | it would count as robust |
     | two calls differ | the model is random, and an attack must average over it (expectation over transformation) |
+    | half of the batch alone has other logits | an attack leaves out examples that are fooled |
+    | different images have the same logits | the model is constant, so it has no robustness to measure |
+    | the rows are in [0, 1] and sum to 1 | probabilities have a vanishing gradient for confident predictions |
     """
-    check_input(x)
-    if len(x) != len(y) or not len(x):
-        raise ValueError(f"expected as many labels as images and at least one, got {len(x)} images, {len(y)} labels")
-    if any(module.training for module in model.modules()):
-        raise ValueError("expected a model in evaluation mode, got one in training mode; call model.eval() first")
+    check_images(x)
+    if not len(x):
+        raise ValueError(f"expected at least one image, got {len(x)} images, {len(y)} labels")
+    y = whole_labels(y, len(x))
+    _check_modules(model)
+    model = guarded(model)
+    try:
+        answers(model, x, y)
+    except RuntimeError as error:
+        types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+        if not types or x.dtype in types:
+            raise
+        raise TypeError(f"expected x of the model's type, {types.pop()}, got {x.dtype}; convert one of them") from error
     with torch.no_grad():
-        logits, again = model(x), model(x)
-    if logits.ndim != 2 or len(logits) != len(x) or y.min() < 0 or y.max() >= logits.shape[1]:
-        shape = tuple(logits.shape)
-        raise ValueError(f"expected logits [{len(x)}, K] and labels under K, got {shape} and labels up to {y.max()}")
+        logits, again, half = model(x), model(x), model(x[: (len(x) + 1) // 2])
     if not torch.equal(logits, again):
         change = (logits - again).abs().max()
         raise ValueError(f"expected the same logits from two calls, got a difference of {change:.2g}: a random model")
+    change = (logits[: len(half)] - half).abs().nan_to_num(0).max()  # of two infinite logits
+    if change > BATCH_TOLERANCE * logits.nan_to_num(0, 0, 0).abs().max():
+        raise ValueError(
+            f"expected logits that depend on their own image alone, got a difference of {change:.2g} in another batch; "
+            "replace what is computed over the batch"
+        )
+    if (x != x[0]).any() and (logits == logits[0]).all():
+        raise ValueError(f"expected logits that depend on the image, got the same for all {len(x)}: a constant model")
     sums = logits.sum(1)
     if logits.min() >= 0 and logits.max() <= 1 and torch.allclose(sums, torch.ones_like(sums), atol=1e-5):
         raise ValueError("expected logits, got probabilities; return what goes into the softmax instead")
+
+
+def _check_modules(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if module.training:
+            raise ValueError("expected a model in evaluation mode, got one in training mode; call model.eval() first")
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"expected running statistics in every batch normalisation, got none in {name or 'the model'}, which "
+                "uses those of the batch in evaluation mode too; train with track_running_stats=True"
+            )
 
 
 def check_attack(
@@ -57,7 +93,7 @@ def check_attack(
     """Attack `x` at eps 0 and at each eps of `eps_grid`, and check the results.
 
     `eps_grid` must ascend. No attack starts from the result of another eps. The attack at eps 0 has one step. Returns
-    the measures, and for each of `eps_grid` which examples were fooled, bool [N].
+    the measures, and for each of `eps_grid` which examples were fooled, bool [N]. Raises the errors of `attack` too.
 
     | AssertionError if | reason |
     |---|---|
@@ -66,7 +102,7 @@ def check_attack(
     | the reported success differs from the model's predictions | successes are miscounted |
     | robust accuracy rises with eps | the attack is too weak at the larger eps |
     """
-    outcomes = []
+    model, y, outcomes = guarded(model), whole_labels(y, len(x)), []
     largest_excess = -torch.inf
     for eps in [0.0, *eps_grid]:
         threat = threat_model(norm, eps)
@@ -78,7 +114,7 @@ def check_attack(
         excess = (threat.size(x_adv.double() - x.double()).max() - eps).item()
         _require(excess <= threat.tolerance, f"adversarial examples {where} exceed the ball by {excess}")
         largest_excess = max(largest_excess, excess)
-        _require(torch.equal(predict(model, x_adv) != y, fooled), f"success {where} is not what the model says")
+        _require(torch.equal(answers(model, x_adv, y)[1] >= 0, fooled), f"success {where} is not what the model says")
         _require(eps > 0 or torch.equal(x_adv, x), "the attack with eps 0 changes the images")
         outcomes.append(fooled)
     accuracies = [(~fooled).double().mean().item() for fooled in outcomes]
@@ -107,6 +143,7 @@ def zero_gradients(model: nn.Module, x: Tensor, y: Tensor, losses: Sequence[str]
 
     PGD cannot move such an example.
     """
+    model, y = guarded(model), whole_labels(y, len(x))
     zero = torch.ones(len(x), dtype=torch.bool, device=x.device)
     with frozen(model):
         for loss in losses:
@@ -145,7 +182,7 @@ def check_masking(
     def n_robust(victim: nn.Module, x: Tensor, y: Tensor, threat: Threat, strength: Attack, seed: int = seed) -> int:
         return int((~attack(victim, x, y, threat, strength, seed=seed)[1]).sum())
 
-    threat = threat_model(norm, eps)
+    model, threat, y = guarded(model), threat_model(norm, eps), whole_labels(y, len(x))
     robust = (x[~fooled], y[~fooled], threat)
     longer = settings.model_copy(update={"n_steps": 3 * settings.n_steps})
     restarted = settings.model_copy(update={"skip_below": None})
@@ -160,7 +197,7 @@ def check_masking(
     }
     if other is not None:
         x_adv, _ = attack(other, x, y, threat, settings, seed=seed)
-        measured["transfer"] = (predict(model, x_adv) == y).double().mean().item()
+        measured["transfer"] = (answers(model, x_adv, y)[1] < 0).double().mean().item()
     _require_unmasked(measured, n_classes=model(x[:1]).shape[1])
     return measured
 
