@@ -283,7 +283,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_wrong_value_in_python_is_refused_in_one_line(changes, message):
     with pytest.raises(ParamsError, match=f"^{message}$"):  # a dot is no line break
         Attack(**{**dict(Attack.standard()), **changes})
-    with pytest.raises(ParamsError, match="^Attack: losses is missing$"):
+    with pytest.raises(ParamsError, match=r"^Attack: losses is missing$"):
         Attack(n_steps=40, step_size=1.0, last_step_size=0.0, skip_below=None)
 
 
