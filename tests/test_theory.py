@@ -321,6 +321,21 @@ def test_a_loss_too_small_for_a_float_is_refused():
         theory.optimum(theory.pooled(p=0.9, d=10**6, strength=60), eps=0.0)
 
 
+@pytest.mark.parametrize(("d", "eta"), [(20, 0.3), (10**6, 0.06)])
+def test_where_the_first_feature_is_always_right_it_has_no_loss(d, eta):
+    assert theory.optimum(Distribution(1.0, d, eta), eps=0.0) == (1.0, 0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.52])
+def test_where_the_first_feature_is_worth_nothing_its_weight_is_zero(p):
+    """The optimum is at the end of the search, where the robust pull on w1 is at least what it brings."""
+    dist = Distribution(p, 20, 0.3)
+    best = theory.optimum(dist, eps=0.1)
+    assert best.first == 0.0
+    assert best.weak == pytest.approx(1 / math.sqrt(20), abs=1e-15)
+    assert best.hinge == pytest.approx(brute_force(dist, 0.1)[0], rel=2e-3)
+
+
 # ---- Trained classifiers ------------------------------------------------------------------------------------------
 
 FIT = Fit(

@@ -90,9 +90,10 @@ def symmetric(dist: Distribution, first: Numbers, weak: Numbers) -> Weights:
 def unit(dist: Distribution, angle: Numbers) -> Weights:
     """Return the `Weights` of the unit-norm w = (cos angle, sin angle / sqrt(d), ...).
 
-    The angle 0 is sign(x1), and pi / 2 is the mean of the weak features.
+    The angle 0 is sign(x1), and pi / 2 is the mean of the weak features, whose first weight is exactly 0.
     """
-    return symmetric(dist, np.cos(angle), np.sin(angle) / math.sqrt(dist.d))
+    first = np.where(np.equal(angle, np.pi / 2), 0.0, np.cos(angle))
+    return symmetric(dist, first, np.sin(angle) / math.sqrt(dist.d))
 
 
 def _margins(dist: Distribution, w: Weights, eps: float) -> tuple[np.ndarray, np.ndarray]:
@@ -183,7 +184,8 @@ def optimum(dist: Distribution, *, eps: float) -> Optimum:
     """Return the exact unit-norm SVM of Theorem 2.2, trained against linf `eps` (0 for standard training).
 
     It is w = (cos t, sin t / sqrt(d), ...) with t in [0, pi / 2]. No negative weight is needed. For p >= 0.5 and eta >
-    0, making a weight positive never raises the loss. Raises FloatingPointError if the loss is too small for a float.
+    0, making a weight positive never raises the loss. For p = 1 and eps = 0 it is sign(x1), whose loss is 0. Raises
+    FloatingPointError if another loss is too small for a float.
     """
 
     def loss(angle: Numbers) -> np.ndarray:
@@ -193,8 +195,8 @@ def optimum(dist: Distribution, *, eps: float) -> Optimum:
     best = int(loss(angles).argmin())
     around = angles[max(best - 1, 0)], angles[min(best + 1, GRID - 1)]
     refined = minimize_scalar(loss, bounds=around, method="bounded", options={"xatol": 1e-12}).x
-    angle = min(0.0, refined, key=loss)  # the search never tries the end of its interval
-    if loss(angle) == 0:
+    angle = min(0.0, np.pi / 2, refined, key=loss)  # the search never tries the ends of its interval
+    if angle and loss(angle) == 0:
         raise FloatingPointError(f"expected eta * sqrt(d) below 37, got {dist.eta * math.sqrt(dist.d)}")
     w = unit(dist, angle)
     return Optimum(float(w.first), float(w.total / dist.d), float(loss(angle)), _scale_penalty(dist, w, eps))
