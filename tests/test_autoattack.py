@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from robacc.attack.autoattack import ATTACKS, autoattack, n_targets
 from robacc.nets.model import predict
-from tests.made_up_attacks import both_norms
+from tests.made_up_attacks import Answers, both_norms
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pyautoattack")
 EPS = {"linf": 0.05, "l2": 0.23}
@@ -48,6 +48,12 @@ def test_robust_accuracy_of_a_linear_model_is_the_closed_form(norm, n_classes, l
     assert fooled_by[:3] == ["misclassified"] * 3
     assert [name != "none" for name in fooled_by] == (threshold <= EPS[norm]).tolist()
     assert 5 < fooled_by.count("none") < 35
+
+
+def test_a_tie_at_the_top_is_an_error(linear, pixels):
+    model = Answers(linear(4), lambda logits: 0 * logits).eval()
+    fooled_by = autoattack(model, pixels(4), torch.arange(4), "linf", 0.1, seed=0)
+    assert fooled_by == ["misclassified"] * 4
 
 
 def test_every_attack_of_the_standard_set_runs_on_what_is_left(linear, pixels, monkeypatch):

@@ -10,8 +10,9 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
+from robacc.attack.answers import answers
 from robacc.attack.norms import threat_model
-from robacc.nets.model import frozen, predict
+from robacc.nets.model import frozen
 
 # The standard set, in its order: untargeted APGD, targeted APGD, targeted FAB (minimum norm), Square (black box).
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -44,11 +45,12 @@ def autoattack(
     attack skips the examples that an earlier attack fooled. `x` is float [N, C, H, W] in [0, 1], `y` is [N].
 
     A success counts only if the adversarial example is in the ball and in [0, 1]. A second forward pass must also
-    misclassify it. PyTorch's global CPU generator keeps its state. Raises the errors of `n_targets` and `threat_model`.
+    misclassify it. A tie at the top counts as an error, of images and of adversarial examples. PyTorch's global CPU
+    generator keeps its state. Raises the errors of `answers`, `n_targets` and `threat_model`.
     """
     threat = threat_model(norm, eps)
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
-    fooled_by = ["none" if right else "misclassified" for right in predict(model, x) == y]
+    fooled_by = ["none" if right else "misclassified" for right in answers(model, x, y)[1] < 0]
     with frozen(model), torch.random.fork_rng(devices=[]):
         targets = n_targets(model(x[:1]).shape[1])
         for name in attacks:
@@ -58,7 +60,9 @@ def autoattack(
             attack = _attack(model, name, norm, eps, targets, seed)
             x_adv, _ = attack.run_standard_evaluation(x[remaining], y[remaining], batch_size=len(remaining))
             success = threat.size(x_adv.double() - x[remaining].double()) <= eps * (1 + SUCCESS_TOLERANCE)
-            success &= ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1) & (predict(model, x_adv) != y[remaining])
+            success &= ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
+            x_adv[~success] = x[remaining][~success]  # which the model has right
+            success &= answers(model, x_adv, y[remaining])[1] >= 0
             for i in remaining[success].tolist():
                 fooled_by[i] = name
     return fooled_by
