@@ -245,6 +245,13 @@ def test_only_params_reads_params_yaml(file):
     assert not {"ruamel", "yaml"} & {name.split(".")[0] for name in imported(tree(file))}
 
 
+@each([*LIBRARY, *STAGES])
+def test_no_number_comes_from_what_params_offers_to_users(file):
+    """`params` is under no hash of code: what the pipeline does stands in params.yaml."""
+    calls = {ast.unparse(node.func) for node in ast.walk(tree(file)) if isinstance(node, ast.Call)}
+    assert "Attack.standard" not in calls
+
+
 # ---- Form ---------------------------------------------------------------------------------------------------------
 
 
