@@ -80,6 +80,7 @@ def main(_: argparse.Namespace) -> None:
     """Write reports/index.html and reports/summary.md from results/, reports/figures/ and params.yaml."""
     from robacc import params
     from robacc.datasets import facts
+    from robacc.datasets.restricted_imagenet import SUPER_CLASSES
     from robacc.files import write_text
     from robacc.report import page
 
@@ -88,7 +89,8 @@ def main(_: argparse.Namespace) -> None:
     further = {run["name"]: run["claims"] for dataset, run in runs.items() if dataset != "mnist"}
     claims = page.by_number(ledger("exact") + (runs["mnist"]["claims"] if "mnist" in runs else []))
     titles = {dataset: run["name"] for dataset, run in runs.items()}
-    text = page.render(Path("stages"), claims=claims, hashes=hashes(titles), runs=runs, **exact(p))
+    content = {"claims": claims, "hashes": hashes(titles), "runs": runs, "super_classes": SUPER_CLASSES, **exact(p)}
+    text = page.render(Path("stages"), **content)
     write_text(text, Path("reports/index.html"))
     write_text(page.summary(claims, further), Path("reports/summary.md"))
 
