@@ -9,7 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML, YAMLError
 
 from robacc import balls
@@ -56,12 +65,6 @@ def _eps(value: object) -> object:
     if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
         raise ValueError("a number above 0 with a decimal point, such as 1.5 or 0.0314")
     return value
-
-
-def _some_loss(values: list) -> list:
-    if not values:
-        raise ValueError("at least 1 item of 'cross_entropy' and 'margin', a random start each")
-    return values
 
 
 def _distinct(values: list) -> list:
@@ -194,26 +197,33 @@ class Training(Section):
 
 
 class Attack(Section):
-    """The evaluation attack: PGD with `n_steps` from one random start for each of `losses`.
+    """The evaluation attack: a quick run of PGD, restarts on what is nearly fooled, and a search without gradients.
 
-    Restart k maximises `losses[k]`. "cross_entropy" is the paper's loss. "margin" is for models whose cross-entropy
-    gradient vanishes. The step size falls linearly from `step_size` * eps to `last_step_size` * eps, after Croce & Hein
-    2020. A first step of length eps fools most examples at once. In l2, clipping to [0, 1] cancels most of a small step
-    where most pixels are 0 or 1. `skip_below` makes restarts skip examples (see `attack.adversary.skipped`). None
-    skips no example.
+    Sizes are shares of eps. The step size falls linearly from `step_size` to 0, after Croce & Hein 2020. A large first
+    step fools most examples at once. A restart's ball shrinks from `first_radius` to 1. `restarts` has a number for
+    each restart: the share of the way to being fooled that an example must have come (see `attack.adversary.near`).
+    `n_queries` limits the search, for each norm. 0 is no search.
     """
 
-    n_steps: Count
-    step_size: Annotated[float, Field(gt=0, le=2)]
-    last_step_size: Annotated[float, Field(ge=0, le=2)]
-    losses: Annotated[list[Literal["cross_entropy", "margin"]], AfterValidator(_some_loss)]
-    skip_below: Share | None
+    quick_steps: Count
+    n_steps: Annotated[int, Field(ge=2)]
+    step_size: Annotated[float, Field(gt=0, le=4)]
+    first_radius: Annotated[float, Field(ge=1, le=4)]
+    restarts: list[Share]
+    n_queries: dict[Norm, Annotated[int, Field(ge=0)]]
 
     @model_validator(mode="after")
     def _reaches(self) -> "Attack":
-        if self.n_steps * (self.step_size + self.last_step_size) < 2:
+        if min(self.quick_steps, self.n_steps) * self.step_size < 2:
             raise ValueError("steps that add up to 1 (of eps) or more, or the attack cannot reach its eps")
         return self
+
+    @field_validator("n_queries")
+    @classmethod
+    def _both_norms(cls, value: dict[str, int]) -> dict[str, int]:
+        if set(value) != set(balls.NORMS):
+            raise ValueError(f"a number for each of {', '.join(balls.NORMS)}")
+        return value
 
     @classmethod
     def standard(cls) -> "Attack":
@@ -222,8 +232,9 @@ class Attack(Section):
         It repeats `evaluate.mnist.attack` of params.yaml, which is not installed with the library. A test compares the
         two.
         """
-        losses = ["margin", "cross_entropy", "margin"]
-        return cls(n_steps=40, step_size=1.0, last_step_size=0.0, losses=losses, skip_below=0.6)
+        restarts = [0.5, 0.7, 0.8, 0.85, 0.9, 0.9, 0.9, 0.9]
+        steps = {"quick_steps": 10, "n_steps": 30, "step_size": 2.0, "first_radius": 2.0}
+        return cls(**steps, restarts=restarts, n_queries={"l2": 0, "linf": 1500})
 
 
 class Evaluate(Section):

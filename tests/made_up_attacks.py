@@ -14,25 +14,28 @@ GRID = {"linf": [0.01, 0.03, 0.08], "l2": [0.05, 0.15, 0.3]}
 
 
 def weak(
-    *losses: str,
+    n_starts: int = 1,
+    *,
     n_steps: int = 3,
-    step_size: float = 0.5,
-    last_step_size: float | None = None,
-    skip_below: float | None = None,
+    step_size: float = 1.0,
+    first_radius: float = 1.0,
+    share: float = 0.0,
+    n_queries: int = 0,
 ) -> Attack:
-    """Return an attack with a start on each of `losses`, else one on the cross-entropy; its steps are constant."""
+    """Return an attack of `n_starts` equal starts; after the first they attack what came `share` of the way."""
     return Attack(
+        quick_steps=n_steps,
         n_steps=n_steps,
         step_size=step_size,
-        last_step_size=step_size if last_step_size is None else last_step_size,
-        losses=list(losses or ["cross_entropy"]),
-        skip_below=skip_below,
+        first_radius=first_radius,
+        restarts=[share] * (n_starts - 1),
+        n_queries=dict.fromkeys(NORMS, n_queries),
     )
 
 
-def strong(*losses: str, skip_below: float | None = None) -> Attack:
+def strong(n_starts: int = 1) -> Attack:
     """Return an attack that finds the optimum of a linear model."""
-    return weak(*losses, n_steps=60, step_size=0.2, skip_below=skip_below)
+    return weak(n_starts, n_steps=60, step_size=0.4)
 
 
 FLAT, REVERSED = 0.0, -1.0  # what rounding the input does to an attack; a gradient that leads it the wrong way

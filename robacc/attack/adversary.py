@@ -1,29 +1,32 @@
-"""Attack a model for evaluation: PGD that keeps its best iterate, restarts, and a descending grid of eps.
+"""Attack a model for evaluation: PGD that keeps its best iterate, restarts, a search, and a descending grid of eps.
 
 Training does not import this module. So a change here retrains no model.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
-from robacc.attack.answers import answers, check_numbers, guarded, margin
+from robacc.attack.answers import answers, check_numbers, guarded, margin, wrong_logits
 from robacc.attack.inputs import ascending, check_eps, check_images, whole_labels
 from robacc.attack.norms import Threat, threat_model
-from robacc.attack.pgd import Loss, cross_entropy, feasible, input_gradient, random_start
+from robacc.attack.pgd import feasible, input_gradient, random_start
+from robacc.attack.square import square
 from robacc.nets.model import CHUNK, frozen
 from robacc.params import Attack
 from robacc.seeding import generator
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin}
+STEP_FROM_START = 0.25  # share of eps, of the first step from an adversarial example of a larger ball
+SEARCHED = 0.85  # share of the way to being fooled, from which on the search is worth its queries
 
 
-def check_losses(settings: Attack) -> None:
-    """Raise ValueError unless `settings` has losses, all of them in `LOSSES`.
+def smooth_margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the log-sum-exp of the wrong logits minus the true logit, [B], which the evaluation attack maximises.
 
-    An `Attack` that was built without its checks may have others.
+    Its gradient has the direction of the cross-entropy's, and does not underflow for very confident models.
     """
-    if not settings.losses or not set(settings.losses) <= set(LOSSES):
-        raise ValueError(f"expected losses of the attack from {', '.join(LOSSES)}, at least one, got {settings.losses}")
+    return wrong_logits(logits, y).logsumexp(1) - logits.gather(1, y[:, None])[:, 0]
 
 
 def strongest(
@@ -35,122 +38,131 @@ def strongest(
     start: Tensor,
     n_steps: int,
     step_size: float,
-    last_step_size: float,
-    loss: Loss,
+    first_radius: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return PGD's iterate with the largest margin, and that margin: [B, ...], [B].
+    """Return PGD's iterate in the ball with the largest margin, and that margin: [B, ...], [B].
 
-    This is the adversary of evaluation. A margin of 0 or more means that the model is fooled. `start` counts as an
-    iterate. A fooled example is removed from the batch, which saves time. The step size changes linearly from
-    `step_size` towards `last_step_size`. Raises FloatingPointError for NaN logits.
+    `start` is in the ball, and counts as an iterate. A fooled example is removed from the batch, which saves time. The
+    step size falls linearly from `step_size` to 0. The ball's radius falls linearly from `first_radius` * eps to eps,
+    which it reaches after half of the steps. Iterates outside the ball itself do not count. A larger ball first
+    passes maxima from which no step inside the ball leads away. Raises FloatingPointError for NaN logits.
     """
     model = guarded(model)
     best, best_margin = start.clone(), torch.full_like(y, -torch.inf, dtype=x.dtype)
     active = torch.arange(len(x), device=x.device)
-    x_adv = start
-    change = (last_step_size - step_size) / n_steps
+    x_adv, inside = start, True
     with frozen(model):
         for step in range(n_steps + 1):
             if step < n_steps:
-                grad, logits = input_gradient(model, x_adv, y, loss)
+                grad, logits = input_gradient(model, x_adv, y, smooth_margin)
             else:
                 with torch.no_grad():
                     logits = model(x_adv)
             found = margin(logits, y)
             check_numbers(found)
-            better = found > best_margin[active]
-            best[active[better]], best_margin[active[better]] = x_adv[better], found[better]
+            if inside:
+                better = found > best_margin[active]
+                best[active[better]], best_margin[active[better]] = x_adv[better], found[better]
             if step == n_steps:
                 break
-            fooled = found >= 0
+            fooled = best_margin[active] >= 0
             if fooled.any():
                 active, x, y, x_adv, grad = (tensor[~fooled] for tensor in (active, x, y, x_adv, grad))
                 if not len(active):
                     break
-            x_adv = feasible(x_adv + threat.step(grad, step_size + step * change), x, threat)
+            radius = threat.eps * max(1.0, first_radius - (first_radius - 1) * 2 * step / n_steps)
+            x_adv = x_adv + threat.step(grad, step_size * (1 - step / n_steps))
+            x_adv = feasible(x_adv, x, replace(threat, eps=radius))
+            inside = radius == threat.eps
     return best, best_margin
 
 
-def skipped(settings: Attack, start: int, clean: Tensor, best: Tensor) -> Tensor:
-    """Return which examples restart number `start` skips, bool [B].
+def near(best: Tensor, clean: Tensor, share: float) -> Tensor:
+    """Return which examples are not fooled, but were brought at least `share` of the way to it, bool [N].
 
-    `clean` is the margin of each image, and `best` that of its best adversarial example so far, [B]. No example is
-    skipped until every loss in `settings.losses` has had one restart. After that, an example is skipped if its margin
-    has risen too little. The limit is the share `skip_below` of the distance from `clean` to 0. A share does not
-    depend on the scale of the logits.
+    `clean` is the margin of each image, and `best` that of its best adversarial example, [N]. The way goes from `clean`
+    to 0. A share of it does not depend on the scale of the logits.
     """
-    if settings.skip_below is None or not set(settings.losses) <= set(settings.losses[:start]):
-        return torch.zeros_like(best, dtype=torch.bool)
-    return best < (settings.skip_below - 1) * clean.abs()
+    return (best < 0) & (best >= (share - 1) * clean.abs())
 
 
 def attack(
-    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, settings: Attack, *, seed: int
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    settings: Attack,
+    *,
+    seed: int,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the strongest adversarial examples found, [N, ...], and whether each fools the model, bool [N].
 
-    Each entry of `settings.losses` is one restart. A restart attacks the examples that no earlier restart fooled,
-    except those that `skipped` skips. Each chunk of examples has its own seeded random starts. With eps = 0 the result
-    is `x` bit for bit. `x` may be empty. Labels are whole numbers of any width. Before the attack it raises the errors
-    of `check_images`, `whole_labels`, `check_eps`, `check_losses` and `answers`, afterwards those of `strongest`.
+    Three parts follow each other. Each attacks only what no earlier one fooled.
+
+    | part | which examples | how |
+    |---|---|---|
+    | a quick run | all | `quick_steps` in the ball, from a random start, or in small steps from `start` |
+    | restarts | those `near` being fooled, by a share for each restart | `n_steps` in a ball that shrinks |
+    | a search | the nearest | local Square Attack, `n_queries` of the norm, which finds what a gradient hides |
+
+    `start` [N, ...] is projected onto the ball. Each chunk of examples has its own seeded random starts. With eps = 0
+    the result is `x` bit for bit. `x` may be empty. Labels are whole numbers of any width. Before the attack it raises
+    the errors of `check_images`, `whole_labels`, `check_eps` and `answers`, afterwards those of `strongest`.
     """
     check_images(x)
     y = whole_labels(y, len(x))
     check_eps(threat.norm, threat.eps, x)
-    check_losses(settings)
     model, x = guarded(model), x.detach()
     _, margins_of_images = answers(model, x, y)
-    found, fooled = [], []
-    chunks = zip(x.split(CHUNK), y.split(CHUNK), margins_of_images.split(CHUNK), strict=True)
-    for index, (x_part, y_part, clean) in enumerate(chunks):
-        best, best_margin = x_part.clone(), torch.full_like(y_part, -torch.inf, dtype=x.dtype)
-        for restart, loss in enumerate(settings.losses):
-            start = random_start(x_part, threat, generator(seed, "attack", restart, index))
-            remaining = ((best_margin < 0) & ~skipped(settings, restart, clean, best_margin)).nonzero()[:, 0]
-            if not len(remaining):
-                break
-            x_adv, margins = strongest(
-                model,
-                x_part[remaining],
-                y_part[remaining],
-                threat,
-                start=start[remaining],
-                n_steps=settings.n_steps,
-                step_size=settings.step_size * threat.eps,
-                last_step_size=settings.last_step_size * threat.eps,
-                loss=LOSSES[loss],
-            )
-            better = margins > best_margin[remaining]
-            best[remaining[better]], best_margin[remaining[better]] = x_adv[better], margins[better]
-        found.append(best)
-        fooled.append(best_margin >= 0)
-    return torch.cat(found), torch.cat(fooled)
+    starts = [None] * -(-len(x) // CHUNK) if start is None else start.split(CHUNK)
+    chunks = zip(x.split(CHUNK), y.split(CHUNK), margins_of_images.split(CHUNK), starts, strict=True)
+    parts = [
+        _attack_chunk(model, *chunk, threat, settings, seed=seed, index=index) for index, chunk in enumerate(chunks)
+    ]
+    found, margins = (torch.cat(values) for values in zip(*parts, strict=True))
+    return found, margins >= 0
 
 
-def shorter_attack(
-    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, start: Tensor, settings: Attack
+def _attack_chunk(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    clean: Tensor,
+    start: Tensor | None,
+    threat: Threat,
+    settings: Attack,
+    *,
+    seed: int,
+    index: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return what `attack` returns, for one short run of PGD from `start` projected onto the ball.
+    best, best_margin = x.clone(), clean.clone()
 
-    `start` fools the model in a larger ball. After the projection it often still does. The run has a quarter of
-    `n_steps`. Its step size falls linearly from eps / 4 to 0.
-    """
-    found, fooled = [], []
-    for x_part, y_part, start_part in zip(x.split(CHUNK), y.split(CHUNK), start.split(CHUNK), strict=True):
-        best, margins = strongest(
-            model,
-            x_part,
-            y_part,
-            threat,
-            start=feasible(start_part, x_part, threat),
-            n_steps=-(-settings.n_steps // 4),
-            step_size=0.25 * threat.eps,
-            last_step_size=0.0,
-            loss=LOSSES[settings.losses[-1]],
-        )
-        found.append(best)
-        fooled.append(margins >= 0)
-    return torch.cat(found), torch.cat(fooled)
+    def keep(who: Tensor, x_adv: Tensor, margins: Tensor) -> None:
+        better = margins > best_margin[who]
+        best[who[better]], best_margin[who[better]] = x_adv[better], margins[better]
+
+    def run(who: Tensor, start: Tensor, n_steps: int, step_size: float, first_radius: float = 1.0) -> None:
+        steps = {"n_steps": n_steps, "step_size": step_size * threat.eps, "first_radius": first_radius}
+        keep(who, *strongest(model, x[who], y[who], threat, start=start[who], **steps))
+
+    def random(restart: int) -> Tensor:
+        return random_start(x, threat, generator(seed, "attack", restart, index))
+
+    who = (best_margin < 0).nonzero()[:, 0]
+    if start is None:
+        run(who, random(0), settings.quick_steps, settings.step_size)
+    else:
+        run(who, feasible(start, x, threat), settings.quick_steps, STEP_FROM_START)
+    for restart, share in enumerate(settings.restarts, 1):
+        who = near(best_margin, clean, share).nonzero()[:, 0]
+        if len(who):
+            run(who, random(restart), settings.n_steps, settings.step_size, settings.first_radius)
+    who = near(best_margin, clean, SEARCHED).nonzero()[:, 0]
+    if len(who) and (n_queries := settings.n_queries[threat.norm]):
+        draws = {"n_queries": n_queries, "generator": generator(seed, "search", index)}
+        keep(who, *square(model, x[who], y[who], threat, start=best[who], local=True, **draws))
+    return best, best_margin
 
 
 def smallest_fooling_eps(
@@ -160,29 +172,23 @@ def smallest_fooling_eps(
 
     The value is 0 where the clean image is misclassified, and infinity where no attack succeeds. A tie at the top is an
     error, on a clean image and on an attacked one. The grid is attacked from the largest eps to the smallest. An
-    example that was fooled at one eps is attacked at the next smaller eps. `shorter_attack` runs first, from the
-    adversarial example at the larger eps. If it fails, the full `attack` runs. An example that was not fooled is
-    skipped at smaller eps, because the smaller ball is inside the larger one.
+    example that was fooled at one eps is attacked at the next smaller eps, from its adversarial example at the larger
+    one. After the projection that often still fools. An example that was not fooled is skipped at smaller eps, because
+    the smaller ball is inside the larger one.
 
     Robust accuracy at eps is the share of values above eps. So it never rises with eps, and never exceeds standard
     accuracy. Raises the errors of `attack`, and those of `ascending` for the grid.
     """
     check_images(x)
     y, eps_grid = whole_labels(y, len(x)), ascending(norm, eps_grid, x)
-    check_losses(settings)
     model, x = guarded(model), x.detach()
     outcome = torch.where(answers(model, x, y)[1] < 0, torch.inf, 0.0)
-    best = x.clone()  # for each example of `still_fooled` its adversarial example at the last larger eps
-    still_fooled = (outcome > 0).nonzero()[:, 0]
-    for index, eps in enumerate(reversed(eps_grid)):
-        threat, remaining = threat_model(norm, eps), still_fooled
-        if index and len(remaining):
-            start = best[remaining]
-            best[remaining], fooled = shorter_attack(model, x[remaining], y[remaining], threat, start, settings)
-            outcome[remaining[fooled]] = eps
-            remaining = remaining[~fooled]
-        if len(remaining):
-            best[remaining], fooled = attack(model, x[remaining], y[remaining], threat, settings, seed=seed)
-            outcome[remaining[fooled]] = eps
-        still_fooled = still_fooled[outcome[still_fooled] == eps]
+    still_fooled, x_adv = (outcome > 0).nonzero()[:, 0], None
+    for eps in reversed(eps_grid):
+        if not len(still_fooled):
+            break
+        images, labels = x[still_fooled], y[still_fooled]
+        x_adv, fooled = attack(model, images, labels, threat_model(norm, eps), settings, seed=seed, start=x_adv)
+        still_fooled, x_adv = still_fooled[fooled], x_adv[fooled]
+        outcome[still_fooled] = eps
     return outcome

@@ -51,7 +51,7 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     to zero for very confident models.
     """
     true = logits.gather(1, y[:, None])
-    return (_wrong(logits, y).amax(1, keepdim=True) - true)[:, 0]
+    return (wrong_logits(logits, y).amax(1, keepdim=True) - true)[:, 0]
 
 
 def check_numbers(margins: Tensor) -> None:
@@ -64,7 +64,8 @@ def check_numbers(margins: Tensor) -> None:
         )
 
 
-def _wrong(logits: Tensor, y: Tensor) -> Tensor:
+def wrong_logits(logits: Tensor, y: Tensor) -> Tensor:
+    """Return `logits` [B, K] with that of the true class at minus infinity."""
     return logits.scatter(1, y[:, None], -torch.inf)
 
 
@@ -83,6 +84,6 @@ def answers(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
                 raise ValueError(f"expected labels under {n_classes}, the number of logits, got labels up to {y.max()}")
             found = margin(logits, y_part)
             check_numbers(found)
-            predicted.append(torch.where(found < 0, y_part, _wrong(logits, y_part).argmax(1)))
+            predicted.append(torch.where(found < 0, y_part, wrong_logits(logits, y_part).argmax(1)))
             margins.append(found)
     return torch.cat(predicted), torch.cat(margins)

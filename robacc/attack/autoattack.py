@@ -29,8 +29,11 @@ def n_targets(n_classes: int) -> int:
     return min(9, n_classes - 1)
 
 
-def _attack(model: nn.Module, name: str, norm: str, eps: float, targets: int, seed: int) -> AutoAttack:
-    attack = AutoAttack(model, attacks=[name], version="custom", norm=norm.capitalize(), eps=eps, seed=seed)
+def _attack(
+    model: nn.Module, name: str, norm: str, eps: float, targets: int, seed: int, device: torch.device
+) -> AutoAttack:
+    settings = {"attacks": [name], "version": "custom", "norm": norm.capitalize(), "eps": eps, "seed": seed}
+    attack = AutoAttack(model, **settings, device=device)  # the package's own default is the CPU
     attack.apgd.n_restarts = attack.fab.n_restarts = 1
     attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets
     return attack
@@ -54,10 +57,11 @@ def autoattack(
     with frozen(model), torch.random.fork_rng(devices=[]):
         targets = n_targets(model(x[:1]).shape[1])
         for name in attacks:
-            remaining = torch.tensor([i for i, who in enumerate(fooled_by) if who == "none"], dtype=torch.long)
+            rest = [i for i, who in enumerate(fooled_by) if who == "none"]
+            remaining = torch.tensor(rest, dtype=torch.long, device=x.device)
             if not len(remaining):
                 break
-            attack = _attack(model, name, norm, eps, targets, seed)
+            attack = _attack(model, name, norm, eps, targets, seed, x.device)
             x_adv, _ = attack.run_standard_evaluation(x[remaining], y[remaining], batch_size=len(remaining))
             success = threat.size(x_adv.double() - x[remaining].double()) <= eps * (1 + SUCCESS_TOLERANCE)
             success &= ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)

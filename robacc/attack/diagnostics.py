@@ -3,12 +3,10 @@
 Each check measures something, and raises an error beyond a limit. The message says what to do.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from robacc.attack.adversary import LOSSES, attack
+from robacc.attack.adversary import attack, smooth_margin
 from robacc.attack.answers import answers, guarded
 from robacc.attack.inputs import check_images, whole_labels
 from robacc.attack.norms import Threat, threat_model, whole_box
@@ -106,7 +104,7 @@ def check_attack(
     largest_excess = -torch.inf
     for eps in [0.0, *eps_grid]:
         threat = threat_model(norm, eps)
-        strength = settings if eps else settings.model_copy(update={"n_steps": 1})
+        strength = settings if eps else settings.model_copy(update={"quick_steps": 1, "restarts": []})
         x_adv, fooled = attack(model, x, y, threat, strength, seed=seed)
         where = f"at {norm} eps {eps}"
         _require(x_adv.isfinite().all(), f"adversarial examples {where} are not finite")
@@ -138,18 +136,15 @@ class Scaled(nn.Module):
         return self.factor * self.model(x)
 
 
-def zero_gradients(model: nn.Module, x: Tensor, y: Tensor, losses: Sequence[str]) -> float:
-    """Return the share of examples at which the gradient of every loss is exactly zero.
+def zero_gradients(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Return the share of examples at which the gradient of the attack's loss is exactly zero.
 
     PGD cannot move such an example.
     """
     model, y = guarded(model), whole_labels(y, len(x))
-    zero = torch.ones(len(x), dtype=torch.bool, device=x.device)
     with frozen(model):
-        for loss in losses:
-            gradient, _ = input_gradient(model, x, y, LOSSES[loss])
-            zero &= (gradient == 0).flatten(1).all(1)
-    return zero.double().mean().item()
+        gradient, _ = input_gradient(model, x, y, smooth_margin)
+    return (gradient == 0).flatten(1).all(1).double().mean().item()
 
 
 def check_masking(
@@ -173,7 +168,7 @@ def check_masking(
     |---|---|
     | `zero_gradients` is over 10 % | no step moves these examples, so their accuracy says nothing |
     | `more_steps` (three times the steps) is 10 points under `rob_acc` | the attack stops too early |
-    | `more_restarts` (one more of each loss) is 10 points under `rob_acc` | success depends on luck |
+    | `more_restarts` (two of every example) is 10 points under `rob_acc` | success depends on luck |
     | `scaled` (logits times 1000) is 10 points over `rob_acc` | the loss underflows for confident predictions |
     | `transfer` is under `rob_acc` | another model's gradient fools it more often than its own, which is masked |
     | `huge_eps` (the whole box [0, 1]) is over chance | the attack fails even where every image is allowed |
@@ -184,11 +179,11 @@ def check_masking(
 
     model, threat, y = guarded(model), threat_model(norm, eps), whole_labels(y, len(x))
     robust = (x[~fooled], y[~fooled], threat)
-    longer = settings.model_copy(update={"n_steps": 3 * settings.n_steps})
-    restarted = settings.model_copy(update={"skip_below": None})
+    longer = settings.model_copy(update={"n_steps": 3 * settings.n_steps, "restarts": [0.0]})
+    restarted = settings.model_copy(update={"restarts": [0.0, 0.0]})
     measured = {
         "eps": eps,
-        "zero_gradients": zero_gradients(model, x, y, settings.losses),
+        "zero_gradients": zero_gradients(model, x, y),
         "rob_acc": len(robust[0]) / len(x),
         "more_steps": n_robust(model, *robust, longer, seed + 1) / len(x),
         "more_restarts": n_robust(model, *robust, restarted, seed + 1) / len(x),
@@ -208,8 +203,8 @@ def _require_unmasked(measured: dict[str, float], *, n_classes: int) -> None:
     limits = [
         (measured["zero_gradients"] <= SLACK, "{zero_gradients:.0%} of the gradients are exactly zero"),
         (measured["more_steps"] >= own - SLACK, "{more_steps:.3f} with more steps; raise n_steps"),
-        (measured["more_restarts"] >= own - SLACK, "{more_restarts:.3f} with more restarts; add losses"),
-        (measured["scaled"] <= own + SLACK, "{scaled:.3f} with scaled logits; add the margin loss"),
+        (measured["more_restarts"] >= own - SLACK, "{more_restarts:.3f} with more restarts; add restarts of share 0"),
+        (measured["scaled"] <= own + SLACK, "{scaled:.3f} with scaled logits; the loss underflows"),
         (measured.get("transfer", 1.0) >= own, "{transfer:.3f} by transfer from another model; it masks its gradient"),
         (measured["huge_eps"] <= 1 / n_classes, "{huge_eps:.3f} where every image is allowed, above chance"),
     ]
