@@ -83,8 +83,9 @@ def main(args: argparse.Namespace) -> None:
     settings, dataset = p.autoattack[args.dataset], p.datasets[args.dataset]
     name = f"{args.dataset}-{args.ball}"
     models = tasks(args.ball, Path("models") / name, dataset, settings)
-    images = {"test_set": Path("data") / args.dataset / "test.safetensors", "sample_seed": dataset.sample_seed}
-    work = partial(attack_one, **images, settings=settings, device=p.training.hardware)
+    test_set = Path("data") / args.dataset / "test.safetensors"
+    given = {"test_set": test_set, "sample_seed": dataset.sample_seed, "settings": settings}
+    work = partial(attack_one, **given, device=p.training.hardware)
     n_attacks = [len(task.attacks) for task in models]
     results = parallel(work, models, units=n_attacks, unit="attacks", n_workers=cli.n_workers())
     rows = []

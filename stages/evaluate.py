@@ -46,8 +46,10 @@ def evaluate_one(  # noqa: ANN201
     other = hardware.for_evaluation(nets.load(task.other)[0], device) if task.other != task.file else None
     x, y = loading.load(test_set).first()
     order = sample.balanced_order(y, seed=sample_seed)
-    which = {"n_robust": settings.n_images, "n_checked": settings.n_checked, "seed": settings.seed, "order": order}
-    result = evaluation.evaluate(model, x, y, task.norm, task.eps_grid, settings.attack, other=other, **which)
+    counts = {"n_robust": settings.n_images, "n_checked": settings.n_checked, "seed": settings.seed}
+    result = evaluation.evaluate(
+        model, x, y, task.norm, task.eps_grid, settings.attack, order=order, other=other, **counts
+    )
     on_progress(len(task.eps_grid))
     return result
 
@@ -75,8 +77,8 @@ def main(args: argparse.Namespace) -> None:
     name = f"{args.dataset}-{args.ball}"
     models = tasks(args.ball, Path("models") / name, dataset, settings)
     test_set, units = Path("data") / args.dataset / "test.safetensors", [len(task.eps_grid) for task in models]
-    images = {"test_set": test_set, "sample_seed": dataset.sample_seed}
-    work = partial(evaluate_one, **images, settings=settings, device=p.training.hardware)
+    given = {"test_set": test_set, "sample_seed": dataset.sample_seed, "settings": settings}
+    work = partial(evaluate_one, **given, device=p.training.hardware)
     results = parallel(work, models, units=units, unit="eps", n_workers=cli.n_workers())
     rows, checks, arrays = [], [], {}
     for task, (outcomes, measures) in zip(models, results, strict=True):

@@ -68,8 +68,8 @@ def main(args: argparse.Namespace) -> None:
         Task(args.dataset, must_exist(folder / f"{model_name(seed, 0.0)}.safetensors"), seed)
         for seed in range(dataset.n_seeds)
     ]
-    given = {"sample_seed": dataset.sample_seed, "settings": p.visualize[args.dataset]}
-    work = partial(visualize_one, **given, device=p.training.hardware)
+    settings, device = p.visualize[args.dataset], p.training.hardware
+    work = partial(visualize_one, sample_seed=dataset.sample_seed, settings=settings, device=device)
     results = parallel(work, tasks, units=[1] * len(tasks), unit="models", n_workers=cli.n_workers())
     write_arrays(results[0][0], Path("results/visualize") / name / "pictures.npz")
     write_csv([row for _, rows in results for row in rows], Path("results/visualize") / name / "numbers.csv")

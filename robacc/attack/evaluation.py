@@ -70,11 +70,9 @@ def evaluate(
 
     First all images, labels and eps are checked, and `model` answers all images. Then model and attack are checked on
     `n_checked` examples (see `diagnostics`), for gradient masking at the middle eps of the grid. `other` is a model
-    trained with another seed; it adds the check of transferred attacks. Last, `n_robust` examples are attacked.
-
-    Those are the first of `order`, distinct indices of examples; an `order` that is too short gives fewer. Without it
-    they are a random sample that has each class in its share: the first of `balanced_order(y, seed=seed)`. So they are
-    the same for every model.
+    trained with another seed; it adds the check of transferred attacks. Last, `n_robust` examples are attacked. All
+    these are the first of `order`, distinct indices. By default it is `balanced_order` for `seed`: random, each class
+    in its share, the same for every model.
 
     | raises | if |
     |---|---|
@@ -86,11 +84,9 @@ def evaluate(
     y, eps_grid = whole_labels(y, len(x)), ascending(norm, eps_grid, x)
     settings = _checked(settings, n_robust=n_robust, n_checked=n_checked)
     order = balanced_order(y, seed=seed) if order is None else check_order(order, len(y))
-    indices, checked = order[:n_robust], order[:n_checked]
-    x_checked, y_checked = x[checked], y[checked]
-    for each in (model, other):
-        if each is not None:
-            check_model(each, x_checked, y_checked)
+    x_checked, y_checked = x[order[:n_checked]], y[order[:n_checked]]
+    for each in [model] if other is None else [model, other]:
+        check_model(each, x_checked, y_checked)
     model, other = guarded(model), guarded(other) if other is not None else None
     predicted, _ = answers(model, x, y)
     middle = eps_grid[(len(eps_grid) - 1) // 2]
@@ -99,6 +95,7 @@ def evaluate(
     masking = check_masking(
         model, x_checked, y_checked, norm, middle, settings, fooled=fooled[0], seed=seed, other=other
     )
+    indices = order[:n_robust]
     fooling = smallest_fooling_eps(model, x[indices], y[indices], norm, eps_grid, settings, seed=seed)
     renamed = {f"masking_{name}": value for name, value in masking.items()}
     return Outcomes(y, predicted, norm, eps_grid, indices, fooling), {**checks, **renamed}
