@@ -71,8 +71,7 @@ def evaluate(
     First all images, labels and eps are checked, and `model` answers all images. Then model and attack are checked on
     `n_checked` examples (see `diagnostics`), for gradient masking at the middle eps of the grid. `other` is a model
     trained with another seed; it adds the check of transferred attacks. Last, `n_robust` examples are attacked. All
-    these are the first of `order`, distinct indices. By default it is `balanced_order` for `seed`: random, each class
-    in its share, the same for every model.
+    these are the first of `order`, distinct indices. By default it is `balanced_order(y, seed=seed)`.
 
     | raises | if |
     |---|---|
