@@ -127,12 +127,13 @@ class Natural(Section):
 
 
 class Dataset(Section):
-    """The training jobs of one data set."""
+    """The training jobs of one data set, and the order in which its test images are attacked."""
 
     recipe: str
     n_train: Count
     sizes: Sizes
     n_seeds: Count
+    sample_seed: int
     natural: Natural
 
     @model_validator(mode="after")

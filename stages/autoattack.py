@@ -1,4 +1,4 @@
-"""Attack the full-set models of one ball with AutoAttack, on the first test images: a second opinion on PGD."""
+"""Attack the full-set models of one ball with AutoAttack, on a part of the sample: a second opinion on PGD."""
 
 import argparse
 from collections.abc import Sequence
@@ -30,19 +30,28 @@ class Task:
         return f"{self.file.parent.name}/{self.file.stem} in {self.ball}, part {self.part}"
 
 
-def attack_one(task: Task, on_progress, *, test_set: Path, settings: AutoAttack, device: str):  # noqa: ANN001, ANN201
-    """Return which attack fooled the model first, for each image of the part."""
+def attack_one(  # noqa: ANN201
+    task: Task,
+    on_progress,  # noqa: ANN001
+    *,
+    test_set: Path,
+    sample_seed: int,
+    settings: AutoAttack,
+    device: str,
+):
+    """Return the indices of the part's images, and which attack fooled the model first on each."""
     from robacc.attack.autoattack import autoattack
-    from robacc.images import loading
+    from robacc.images import loading, sample
     from robacc.nets import model as nets
     from robacc.training import hardware
 
     model = hardware.for_evaluation(nets.load(task.file)[0], device)
-    x, y = loading.load(test_set).first(settings.n_images)
-    part, ball = slice(task.part, None, N_PARTS), task.ball
-    fooled_by = autoattack(model, x[part], y[part], ball.norm, ball.eps, attacks=task.attacks, seed=settings.seed)
+    test, ball = loading.load(test_set), task.ball
+    part = sample.balanced_order(test.y, seed=sample_seed)[: settings.n_images][task.part :: N_PARTS]
+    x, y = test.batch(part)
+    fooled_by = autoattack(model, x, y, ball.norm, ball.eps, attacks=task.attacks, seed=settings.seed)
     on_progress(len(task.attacks))
-    return fooled_by
+    return part.tolist(), fooled_by
 
 
 def attacks_of(settings: AutoAttack, ball: Ball, natural_fraction: float, seed: int) -> Sequence[str]:
@@ -71,18 +80,20 @@ def main(args: argparse.Namespace) -> None:
     from robacc.parallel import parallel
 
     p = params.load()
-    settings = p.autoattack[args.dataset]
+    settings, dataset = p.autoattack[args.dataset], p.datasets[args.dataset]
     name = f"{args.dataset}-{args.ball}"
-    models = tasks(args.ball, Path("models") / name, p.datasets[args.dataset], settings)
+    models = tasks(args.ball, Path("models") / name, dataset, settings)
     test_set = Path("data") / args.dataset / "test.safetensors"
-    work = partial(attack_one, test_set=test_set, settings=settings, device=p.training.hardware)
+    given = {"test_set": test_set, "sample_seed": dataset.sample_seed, "settings": settings}
+    work = partial(attack_one, **given, device=p.training.hardware)
     n_attacks = [len(task.attacks) for task in models]
     results = parallel(work, models, units=n_attacks, unit="attacks", n_workers=cli.n_workers())
     rows = []
-    for task, fooled_by in zip(models, results, strict=True):
+    for task, (indices, fooled_by) in zip(models, results, strict=True):
         model: dict = {"seed": task.seed, "natural_fraction": task.natural_fraction}
         model |= {"norm": task.ball.norm, "eps": task.ball.eps, "attacks": " ".join(task.attacks)}
-        rows += [{**model, "image": task.part + N_PARTS * i, "fooled_by": first} for i, first in enumerate(fooled_by)]
+        found = zip(indices, fooled_by, strict=True)
+        rows += [{**model, "image": image, "fooled_by": first} for image, first in found]
     write_csv(rows, Path("results/autoattack") / f"{name}.csv")
 
 

@@ -27,18 +27,29 @@ class Task:
         return f"{self.file.parent.name}/{self.file.stem} in {self.norm} up to {max(self.eps_grid)}"
 
 
-def evaluate_one(task: Task, on_progress, *, test_set: Path, settings: Evaluate, device: str):  # noqa: ANN001, ANN201
+def evaluate_one(  # noqa: ANN201
+    task: Task,
+    on_progress,  # noqa: ANN001
+    *,
+    test_set: Path,
+    sample_seed: int,
+    settings: Evaluate,
+    device: str,
+):
     """Return the model's outcomes and the attack's checks."""
     from robacc.attack import evaluation
-    from robacc.images import loading
+    from robacc.images import loading, sample
     from robacc.nets import model as nets
     from robacc.training import hardware
 
     model = hardware.for_evaluation(nets.load(task.file)[0], device)
     other = hardware.for_evaluation(nets.load(task.other)[0], device) if task.other != task.file else None
     x, y = loading.load(test_set).first()
+    order = sample.balanced_order(y, seed=sample_seed)
     counts = {"n_robust": settings.n_images, "n_checked": settings.n_checked, "seed": settings.seed}
-    result = evaluation.evaluate(model, x, y, task.norm, task.eps_grid, settings.attack, other=other, **counts)
+    result = evaluation.evaluate(
+        model, x, y, task.norm, task.eps_grid, settings.attack, order=order, other=other, **counts
+    )
     on_progress(len(task.eps_grid))
     return result
 
@@ -62,11 +73,12 @@ def main(args: argparse.Namespace) -> None:
     from robacc.parallel import parallel
 
     p = params.load()
-    settings = p.evaluate[args.dataset]
+    settings, dataset = p.evaluate[args.dataset], p.datasets[args.dataset]
     name = f"{args.dataset}-{args.ball}"
-    models = tasks(args.ball, Path("models") / name, p.datasets[args.dataset], settings)
+    models = tasks(args.ball, Path("models") / name, dataset, settings)
     test_set, units = Path("data") / args.dataset / "test.safetensors", [len(task.eps_grid) for task in models]
-    work = partial(evaluate_one, test_set=test_set, settings=settings, device=p.training.hardware)
+    given = {"test_set": test_set, "sample_seed": dataset.sample_seed, "settings": settings}
+    work = partial(evaluate_one, **given, device=p.training.hardware)
     results = parallel(work, models, units=units, unit="eps", n_workers=cli.n_workers())
     rows, checks, arrays = [], [], {}
     for task, (outcomes, measures) in zip(models, results, strict=True):

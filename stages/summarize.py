@@ -20,6 +20,16 @@ def outcomes(model: str) -> dict:
     return read_arrays(Path("results/evaluate") / model / "outcomes.npz")
 
 
+def right(model: str, name: str, norm: str = "none", eps: float = 0.0):  # noqa: ANN201 (pandas is not imported here)
+    """Return whether a model of a ball is right on each image, standard or attacked, by index of the test image."""
+    import pandas as pd
+
+    arrays = outcomes(model)
+    if norm == "none":
+        return pd.Series(arrays[f"{name}-correct"])
+    return pd.Series(arrays[f"{name}-{norm}-fooling-eps"] > eps, index=arrays[f"{name}-indices"])
+
+
 def kind(ball: Ball) -> str:
     """Return how tables name the training: by its norm, or standard."""
     return "standard" if ball.is_standard else ball.norm
@@ -43,13 +53,12 @@ def collect(pattern: str, models: dict[str, Ball]):  # noqa: ANN201 (pandas is n
 def pairs(accuracy, standard: str) -> Iterator[tuple]:  # noqa: ANN001
     """Give (labels, right, base right): robust models against standard ones, half and half against adversarial."""
     for (model, norm, eps, fraction, seed), _ in accuracy[accuracy.norm_train != "standard"].groupby(MODEL):
-        ours, base = outcomes(model), outcomes(model if fraction else standard)
+        base = model if fraction else standard
         mine, plain = model_name(seed, fraction), model_name(seed, 0.0)
-        labels = {"model": model, "natural_fraction": fraction, "base": model if fraction else standard, "seed": seed}
-        yield {**labels, "kind": "std_acc"}, ours[f"{mine}-correct"], base[f"{plain}-correct"]
+        labels = {"model": model, "natural_fraction": fraction, "base": base, "seed": seed}
+        yield {**labels, "kind": "std_acc"}, right(model, mine), right(base, plain)
         if fraction:
-            right, other = (ours[f"{name}-{norm}-fooling-eps"] > eps for name in (mine, plain))
-            yield {**labels, "kind": "rob_acc"}, right, other
+            yield {**labels, "kind": "rob_acc"}, right(model, mine, norm, eps), right(model, plain, norm, eps)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -68,7 +77,7 @@ def main(args: argparse.Namespace) -> None:
     opinions = []
     for keys, first in collect("autoattack/{}.csv", balls).groupby([*MODEL, "norm", "eps"]):
         model, _, _, fraction, seed, norm, eps = keys
-        pgd = outcomes(model)[f"{model_name(seed, fraction)}-{norm}-fooling-eps"] > eps
+        pgd = right(model, model_name(seed, fraction), norm, eps)
         opinion = tables.second_opinion(first, pgd, confidence=confidence)
         opinions.append(opinion.assign(**dict(zip([*MODEL, "norm_test", "eps_test"], keys, strict=True))))
     folder = Path("results") / args.dataset

@@ -22,12 +22,12 @@ class Task:
         return f"{self.file.parent.name}/{self.file.stem}"
 
 
-def visualize_one(task: Task, on_progress, *, settings: Visualize, device: str):  # noqa: ANN001, ANN201
+def visualize_one(task: Task, on_progress, *, sample_seed: int, settings: Visualize, device: str):  # noqa: ANN001, ANN201
     """Return the arrays of the pictures, and the numbers over many images as rows."""
     import torch
 
     from robacc.attack.norms import threat_model
-    from robacc.images import loading
+    from robacc.images import loading, sample
     from robacc.nets import model as nets
     from robacc.paper import saliency
     from robacc.training import hardware
@@ -40,12 +40,13 @@ def visualize_one(task: Task, on_progress, *, settings: Visualize, device: str):
     test = loading.load(Path("data") / task.dataset / "test.safetensors")
     threats = [threat_model(norm, eps) for norm, eps in settings.large_eps.items()]
     n_steps, step_size, n_points = settings.n_steps, settings.step_size, settings.n_points
-    index = torch.cat([(test.y == label).nonzero()[: settings.n_per_class, 0] for label in test.y.unique()])
+    order = sample.balanced_order(test.y, seed=sample_seed)
+    index = torch.cat([order[test.y[order] == label][: settings.n_per_class] for label in test.y.unique()])
     pictures = saliency.pictures(
         model, *test.batch(index), threats, n_steps=n_steps, step_size=step_size, n_points=n_points
     )
-    x, y = test.first(settings.n_images)
-    rows = saliency.summaries(saliency.gradient_numbers(model, x, y), norm="", seed=task.seed)
+    x, y = test.batch(order[: settings.n_images])
+    rows = saliency.summaries(saliency.gradient_numbers(model, x, y), norm="none", seed=task.seed)
     for threat in threats:
         x_adv = saliency.large_eps_examples(model, x, y, threat, n_steps=n_steps, step_size=step_size)
         numbers = saliency.large_eps_numbers(model, judges, x, x_adv, y, n_points=n_points)
@@ -61,13 +62,14 @@ def main(args: argparse.Namespace) -> None:
     from robacc.parallel import parallel
 
     p = params.load()
-    name = f"{args.dataset}-{args.ball}"
+    dataset, name = p.datasets[args.dataset], f"{args.dataset}-{args.ball}"
     folder = Path("models") / name
     tasks = [
         Task(args.dataset, must_exist(folder / f"{model_name(seed, 0.0)}.safetensors"), seed)
-        for seed in range(p.datasets[args.dataset].n_seeds)
+        for seed in range(dataset.n_seeds)
     ]
-    work = partial(visualize_one, settings=p.visualize[args.dataset], device=p.training.hardware)
+    settings, device = p.visualize[args.dataset], p.training.hardware
+    work = partial(visualize_one, sample_seed=dataset.sample_seed, settings=settings, device=device)
     results = parallel(work, tasks, units=[1] * len(tasks), unit="models", n_workers=cli.n_workers())
     write_arrays(results[0][0], Path("results/visualize") / name / "pictures.npz")
     write_csv([row for _, rows in results for row in rows], Path("results/visualize") / name / "numbers.csv")

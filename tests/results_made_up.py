@@ -12,7 +12,7 @@ from robacc import params, plan
 from robacc.datasets import facts
 
 P = params.load(Path(__file__).parent.parent / "params.yaml")
-N_TEST = 1000
+N_TEST, N_ATTACKED = 1000, 500
 
 
 def trained(dataset: str) -> list[dict]:
@@ -46,10 +46,13 @@ def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
         mixed = [0.0, 0.5] if strength == 1 and job["eps_train"] else [0.0]
         for fraction in mixed:
             row = {**job, "natural_fraction": fraction}
-            accuracy.append({**row, "norm_test": "none", "eps_test": 0.0, **share(clean + 0.05 * fraction)})
+            for images, n in (("all", N_TEST), ("sample", N_ATTACKED)):
+                standard = {"norm_test": "none", "eps_test": 0.0, "images": images}
+                accuracy.append({**row, **standard, **share(clean + 0.05 * fraction - 0.01 * (n < N_TEST), n)})
             for norm, eps in robust:
                 fallen = clean - (0.8 - 0.5 * strength + 0.1 * fraction) * eps / largest[norm]
-                accuracy.append({**row, "norm_test": norm, "eps_test": eps, **share(fallen, 500)})
+                attack = {"norm_test": norm, "eps_test": eps, "images": "sample"}
+                accuracy.append({**row, **attack, **share(fallen, N_ATTACKED)})
             if job["eps_train"]:
                 own = {"norm_test": job["norm_train"], "eps_test": job["eps_train"]}
                 for attack in ("pgd", "autoattack", "worst"):
@@ -64,7 +67,7 @@ def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
             numbers = {f"masking_{name}": 0.1 for name in masking}
             checks.append({**row, "norm": "l2", "n": 64, "largest_excess": 1e-7, **numbers})
         grey = ["object_share"] if facts.of(dataset).channels == 1 else []
-        kinds = [("", name) for name in ("edge_alignment", *grey, "low_frequency_share")]
+        kinds = [("none", name) for name in ("edge_alignment", *grey, "low_frequency_share")]
         kinds += product(("l2", "linf"), ("changed", "judged_robust", "judged_standard"))
         points = [(*kind, 0.0, 0.3 + 0.5 * strength + 0.01 * rng.random()) for kind in kinds]
         path = [(point / 8, point / 8 * (0.2 + 0.7 * strength)) for point in range(9)]

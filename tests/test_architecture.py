@@ -34,7 +34,7 @@ IMPORTS: dict[str, set[str]] = {
     "nets": {"files", "seeding"},
     "images": {"files", "parallel", "seeding"},
     "sources": {"datasets", "files", "images"},
-    "attack": {"nets", "params", "seeding"},
+    "attack": {"images", "nets", "params", "seeding"},
     "training": {"attack", "balls", "files", "images", "nets", "parallel", "params", "provenance", "seeding"},
     "plan": {"balls", "params", "training"},
     "paper": {"attack", "datasets", "images", "nets", "params", "seeding"},

@@ -8,6 +8,7 @@ from robacc.attack.adversary import attack, smallest_fooling_eps
 from robacc.attack.diagnostics import Scaled
 from robacc.attack.evaluation import evaluate
 from robacc.attack.norms import threat_model
+from robacc.images.sample import balanced_order
 from robacc.nets.model import CHUNK, predict
 from robacc.params import Attack
 from tests.made_up_attacks import GRID, Answers, Bands, asked, both_norms, strong, weak
@@ -49,10 +50,13 @@ def test_accuracy_is_a_count_over_all_examples_whatever_the_chunk(n, linear, pix
     expected = model(x).argmax(1)
     assert torch.equal(predict(model, x), expected)
     outcomes, _ = evaluate(model, x, y, "linf", [0.01], weak(), n_robust=7, n_checked=3, seed=0)
-    standard, robust = outcomes.counts()
-    assert standard == {"norm": "", "eps": 0.0, "n": n, "n_correct": int((expected == y).sum())}
-    assert (robust["norm"], robust["eps"], robust["n"]) == ("linf", 0.01, min(n, 7))
-    assert robust["n_correct"] <= int((expected == y)[:7].sum())
+    standard, same, robust = outcomes.counts()
+    clean = {"norm": "none", "eps": 0.0}
+    sampled = balanced_order(y, seed=0)[:7]
+    assert standard == {"images": "all", **clean, "n": n, "n_correct": int((expected == y).sum())}
+    assert same == {"images": "sample", **clean, "n": min(n, 7), "n_correct": int((expected == y)[sampled].sum())}
+    assert [robust[key] for key in ("images", "norm", "eps", "n")] == ["sample", "linf", 0.01, min(n, 7)]
+    assert robust["n_correct"] <= same["n_correct"]
 
 
 @across_chunks
@@ -110,9 +114,9 @@ def test_robust_accuracy_falls_with_eps(norm, smooth_net, pixels):
     outcomes, _ = evaluate(model, x, y, norm, grid[::-1], weak(), n_robust=60, n_checked=10, seed=0)
     correct = [row["n_correct"] for row in outcomes.counts()]
     assert correct == sorted(correct, reverse=True)
-    assert correct[0] == 50
-    assert correct[-1] < correct[1]
-    assert [row["eps"] for row in outcomes.counts()] == [0.0, *grid]
+    assert correct[:2] == [50, 50]
+    assert correct[-1] < correct[2]
+    assert [row["eps"] for row in outcomes.counts()] == [0.0, 0.0, *grid]
 
 
 def test_the_whole_box_leaves_no_robust_accuracy(linear, pixels):
@@ -160,9 +164,9 @@ def test_a_tie_at_the_top_is_an_error_everywhere(norm, linear, pixels, closed_fo
         model.eval(), x, y, norm, GRID[norm], strong("margin"), n_robust=150, n_checked=150, seed=0
     )
     expected = [int((threshold > eps).sum()) for eps in (0.0, *GRID[norm])]
-    assert [row["n_correct"] for row in outcomes.counts()] == expected
+    assert [row["n_correct"] for row in outcomes.counts()] == [expected[0], *expected]
     assert torch.equal(outcomes.arrays()["correct"], ~tied)
-    assert torch.equal(outcomes.fooling_eps == 0, tied)
+    assert torch.equal(outcomes.fooling_eps == 0, tied[outcomes.indices])
     assert checks["std_acc"] == pytest.approx(expected[0] / 150)
     assert (~tied).sum() < 150
 
@@ -233,8 +237,40 @@ def test_labels_may_have_any_width(dtype, linear, pixels):
     assert checks == expected_checks
     assert torch.equal(outcomes.fooling_eps, expected.fooling_eps)
     assert torch.equal(outcomes.y, y)
-    args = ("linf", [0.01], weak("margin"))
-    assert torch.equal(smallest_fooling_eps(model, x[:20], y[:20].to(dtype), *args, seed=0), expected.fooling_eps)
+    args, attacked = ("linf", [0.01], weak("margin")), expected.indices
+    found = smallest_fooling_eps(model, x[attacked], y[attacked].to(dtype), *args, seed=0)
+    assert torch.equal(found, expected.fooling_eps)
+
+
+@both_norms
+def test_the_attacked_images_are_those_of_the_order_by_index(norm, linear, pixels, closed_form):
+    model, x, grid = linear(2), pixels(60, 0.4, 0.6), GRID[norm]
+    y = torch.arange(60) % 2
+    order = torch.arange(59, 19, -2)
+    which = {"n_robust": 15, "n_checked": 40, "seed": 0, "order": order}
+    outcomes, checks = evaluate(model, x, y, norm, grid, strong("margin"), **which)
+    threshold = closed_form(model, x, y, norm)
+    assert torch.equal(outcomes.indices, order[:15])
+    assert [row["n_correct"] for row in outcomes.counts()] == [
+        int((threshold > 0).sum()),
+        *(int((threshold[order[:15]] > eps).sum()) for eps in (0.0, *grid)),
+    ]
+    assert (outcomes.arrays()["indices"] == order[:15]).all()
+    assert checks["n"] == len(order)
+    assert checks["std_acc"] == pytest.approx((threshold[order] > 0).double().mean().item())
+
+
+def test_without_an_order_two_models_are_attacked_on_the_same_balanced_sample(linear, norm_net, pixels):
+    x, y = pixels(60), torch.arange(60) // 40
+    results = [
+        evaluate(model.eval(), x, y, "l2", [0.01], weak("margin"), n_robust=9, n_checked=3, seed=seed)[0]
+        for model, seed in ((linear(2), 0), (norm_net(n_classes=2), 0), (linear(2), 1))
+    ]
+    assert torch.equal(results[0].indices, results[1].indices)
+    assert not torch.equal(results[0].indices, results[2].indices)
+    assert [y[result.indices].sum() for result in results] == [3, 3, 3]
+    whole, _ = evaluate(linear(2), x, y, "l2", [0.01], weak("margin"), n_robust=99, n_checked=99, seed=0)
+    assert sorted(whole.indices.tolist()) == list(range(60))
 
 
 class DividesByTheBrightest(nn.Module):
@@ -279,6 +315,13 @@ UNUSABLE = {
     "settings in a dict": ({"settings": {"n_steps": 40}}, TypeError, "expected settings to be an Attack, got dict"),
     "none attacked": ({"n_robust": 0}, ValueError, "expected n_robust of at least 1, got 0"),
     "none checked": ({"n_checked": 0}, ValueError, "expected n_checked of at least 1, got 0"),
+    "an order of floats": ({"order": torch.ones(3)}, TypeError, r"int64 indices, got torch\.float32"),
+    "an order in a list": ({"order": [0, 1]}, TypeError, "int64 indices, got list"),
+    "an order of masks": ({"order": torch.ones(20) > 0}, TypeError, r"int64 indices, got torch\.bool"),
+    "an index twice": ({"order": torch.tensor([3, 4, 3])}, ValueError, r"distinct indices .* got \[3\] from 3 to 4"),
+    "an index beyond": ({"order": torch.tensor([3, 20])}, ValueError, r"from 0 to 19, got \[2\] from 3 to 20"),
+    "an index below": ({"order": torch.tensor([-1, 3])}, ValueError, r"from 0 to 19, got \[2\] from -1 to 3"),
+    "an order of none": ({"order": torch.tensor([], dtype=torch.long)}, ValueError, "from 0 to 19, got none"),
     "label -1": ({"y": changed(15, -1)}, ValueError, "expected labels from 0 on, got -1"),
     "label 3": ({"y": changed(15, 3)}, ValueError, "expected labels under 3, the number of logits, got .* up to 3"),
     "190 labels": ({"y": lambda y: y[:19]}, ValueError, "expected as many labels as images, got 20 images, 19 labels"),
@@ -353,6 +396,7 @@ def test_what_no_attack_can_use_is_refused_in_one_line_before_any_attack(changes
     # trap 30
     given = {"model": linear(3), "x": pixels(20), "y": torch.arange(20) % 3, "other": linear(3)}
     given |= {"norm": "linf", "eps_grid": [0.01], "settings": weak("margin"), "n_robust": 20, "n_checked": 5}
+    given |= {"order": torch.arange(20)}  # so that what is wrong lies beyond the checked ones
     gradients = []
     given["model"].register_forward_pre_hook(lambda _, args: gradients.append(args[0].requires_grad))
     given |= {key: change(given[key]) if callable(change) else change for key, change in changes.items()}

@@ -100,7 +100,7 @@ def test_a_job_is_a_row_and_a_name_of_a_file():
 
 def test_the_full_set_has_every_seed_and_shares_where_natural_says_so():
     natural = Natural(fractions=[0.0, 0.5], balls=["l2-1.5"])
-    settings = Dataset(recipe="none", n_train=100, sizes=[[10, 1]], n_seeds=2, natural=natural)
+    settings = Dataset(recipe="none", n_train=100, sizes=[[10, 1]], n_seeds=2, sample_seed=0, natural=natural)
     plain, mixed = Ball("l2", 0.5), Ball("l2", 1.5)
     for ball in (STANDARD, plain):
         assert plan.full_set(settings, ball) == [Job(ball, 100, 0), Job(ball, 100, 1)]

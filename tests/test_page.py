@@ -114,14 +114,29 @@ def test_only_settings_that_differ_are_deviations():
 def test_half_table_has_standard_and_robust_accuracy_of_both_trainings():
     rows = [
         {"norm_train": "l2", "eps_train": trained, "natural_fraction": share, "norm_test": norm, "eps_test": eps}
-        | {"accuracy": value, "seed": 0, "model": f"l2-{trained}"}
+        | {"accuracy": value, "seed": 0, "model": f"l2-{trained}", "images": images}
         for trained, shares in ((1.5, (0.0, 0.5)), (2.5, (0.0,)))
         for share in shares
-        for norm, eps, value in (("none", 0.0, 0.9), ("l2", trained, 0.8), ("l2", 0.5, 0.1))
+        for norm, eps, images, value in (
+            ("none", 0.0, "all", 0.9),
+            ("none", 0.0, "sample", 0.85),
+            ("l2", trained, "sample", 0.8),
+            ("l2", 0.5, "sample", 0.1),
+        )
     ]
     table = page.half_table(pd.DataFrame(rows))
     assert table.training.tolist() == ["l2 eps 1.5"]
-    assert sorted(table.drop(columns="training").iloc[0]) == ["80.00", "80.00", "90.00", "90.00"]
+    kinds = {"standard accuracy, all images": "90.00", "standard accuracy, same images": "85.00"}
+    expected = {**kinds, "robust accuracy": "80.00"}
+    assert table.iloc[0].drop("training").to_dict() == {
+        f"{kind}, {share} natural": value for kind, value in expected.items() for share in ("0%", "50%")
+    }
+
+
+def test_which_images_a_number_is_of_is_said_in_words():
+    sample = "2,000 of the 10,000 test images, drawn at random by class (seed 3), the same for every model"
+    assert page.drawn(2000, 10000, 3) == sample
+    assert page.drawn(10000, 10000, 3) == page.drawn(12000, 10000, 3) == "all 10,000 test images"
 
 
 def test_formulas_become_mathml():

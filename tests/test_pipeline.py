@@ -12,6 +12,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from robacc import params, provenance
+from robacc.files import read_arrays
+from robacc.images import loading
+from robacc.images.sample import balanced_order
 from stages import identity
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +26,7 @@ SMOKE = {
     ("evaluate", "mnist", "n_images"): 60,
     ("evaluate", "mnist", "n_checked"): 10,
     ("evaluate", "mnist", "attack", "n_steps"): 15,
-    ("evaluate", "mnist", "eps"): {"l2": [0.5, 1.5], "linf": [0.1, 0.3]},
+    ("evaluate", "mnist", "eps"): {"l2": [0.5, 1.5], "linf": [0.2, 0.3]},
     ("autoattack", "mnist", "n_images"): 20,
     ("autoattack", "mnist", "rest", "attacks"): [],
     ("visualize", "mnist", "n_steps"): 20,
@@ -152,8 +155,27 @@ def test_the_graph_makes_every_result(clone):
 
 def test_robust_training_shows_even_here(clone):
     accuracy = pd.read_csv(clone.folder / "results/mnist/accuracy.csv", keep_default_na=False)
-    robust = accuracy[(accuracy.norm_test == "l2") & (accuracy.eps_test == 1.5)].groupby("model").accuracy.mean()
-    assert robust["mnist-l2-1.5"] > robust["mnist-standard"] + 0.1
+    robust = accuracy[(accuracy.norm_test == "linf") & (accuracy.eps_test == 0.2)].groupby("model").accuracy.mean()
+    assert robust["mnist-linf-0.3"] > robust["mnist-standard"] + 0.1  # about 0.3 apart on 600 images
+
+
+def test_every_model_is_attacked_and_pictured_on_the_same_sample(clone):
+    y = loading.load(clone.folder / "data/mnist/test.safetensors").y
+    order = balanced_order(y, seed=0).tolist()
+    results = clone.folder / "results"
+    for model in clone.models():
+        attacked = read_arrays(results / f"evaluate/{model}/outcomes.npz")
+        indices = [values.tolist() for name, values in attacked.items() if name.endswith("-indices")]
+        assert indices == [order[:60]] * len(indices) != []
+        by_autoattack = pd.read_csv(results / f"autoattack/{model}.csv", keep_default_na=False)
+        by_model = by_autoattack.groupby(["seed", "natural_fraction", "norm"])
+        assert all(sorted(rows.image) == sorted(order[:20]) for _, rows in by_model)
+        pictured = read_arrays(results / f"visualize/{model}/pictures.npz")["index"].tolist()
+        assert pictured == [i for label in range(10) for i in [i for i in order if y[i] == label][:5]]
+    accuracy = pd.read_csv(results / "mnist/accuracy.csv", keep_default_na=False)
+    sizes = {("none", "all"): {10000}, ("none", "sample"): {60}, ("l2", "sample"): {60}, ("linf", "sample"): {60}}
+    assert accuracy.groupby(["norm_test", "images"]).n.agg(set).to_dict() == sizes
+    assert not (accuracy == "").any(axis=None)
 
 
 def test_nothing_is_written_outside_the_outputs(clone):

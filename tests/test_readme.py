@@ -17,4 +17,4 @@ def test_the_example_runs_on_any_model(capsys):
     names = {"model": net, "x": x, "y": net(x).argmax(1)}
     exec(compile(example, "README.md", "exec"), names)
     assert "'n_correct': 30" in capsys.readouterr().out
-    assert [row["eps"] for row in names["outcomes"].counts()] == [0.0, 2 / 255, 8 / 255]
+    assert [row["eps"] for row in names["outcomes"].counts()] == [0.0, 0.0, 2 / 255, 8 / 255]

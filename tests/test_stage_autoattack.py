@@ -11,7 +11,7 @@ from stages import autoattack
 REST = RestOfAutoAttack(attacks=["square"], balls=["standard", "l2-1.5", "linf-0.3"], seeds=[0])
 SETTINGS = AutoAttack(n_images=256, attacks=["apgd-ce"], rest=REST, standard_in=["l2-1.5", "linf-0.3"], seed=0)
 NATURAL = Natural(fractions=[0.0, 0.5], balls=["l2-1.5"])
-DATASET = Dataset(recipe="none", n_train=100, sizes=[[10, 1]], n_seeds=2, natural=NATURAL)
+DATASET = Dataset(recipe="none", n_train=100, sizes=[[10, 1]], n_seeds=2, sample_seed=0, natural=NATURAL)
 
 
 @pytest.mark.parametrize(

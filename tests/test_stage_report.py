@@ -100,11 +100,20 @@ def test_the_hashes_are_those_of_the_files_and_of_the_code_of_each_stage(pages):
 def test_captions_say_what_was_done(pages):
     text = (pages("mnist", "cifar10") / "reports/index.html").read_text()
     captions = dict(re.findall(r'<figure id="([^"]*)">.*?<figcaption>(.*?)</figcaption>', text, re.DOTALL))
-    assert "Left out, as none of the first 3 test images" in captions["figure-2b"]
+    assert "Left out, as none of the first 3 of the class" in captions["figure-2b"]
     assert "blue positive" in captions["figure-2a"]
     assert "zero is mid-grey" in captions["figure-2b"]
     assert "3 seeds" in captions["figure-7b"]
-    assert "1,000 test images" in captions["figure-7b"]
+    assert "all 1,000 test images" in captions["figure-7b"]
+    assert "all 1,000 test images" in captions["robust-accuracy-b"]
+    for figure in ("figure-2a", "figure-3a", "figure-4a"):
+        assert "The sample is drawn at random by class (seed 0)." in captions[figure]
+    sampled = "300 of the 1,000 test images, drawn at random by class (seed 0), the same for every model"
+    assert sampled in captions["figure-4a-judge"]
+    assert f"<p>On {sampled}; 3 seeds" in text
+    assert "<th>standard accuracy, all images</th>" in text
+    assert "<th>standard accuracy, same images</th>" in text
+    assert not re.findall(r"(?i)first (?:[\d,]+ )?test images", text)
     assert "notebooks/cifar10/figures_2_10_gradients.ipynb" in captions["figure-10b"]
     assert text.count("so it is lossy. Recipe") == 2
     assert text.count("<p>train and test: n01641577</p>") == 2

@@ -1,6 +1,5 @@
 """Tidy tables: which rows, which counts, which means."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
@@ -12,23 +11,25 @@ ROBUST = {"model": "mnist-l2-1.5", "norm_train": "l2", "eps_train": 1.5}
 
 
 def row(model: dict, seed: int, norm: str, eps: float, n_correct: int, fraction: float = 0.0, n: int = 100) -> dict:
-    attack = {"norm": norm, "eps": eps, "n": n, "n_correct": n_correct}
+    images = "all" if n == 100 and norm == "none" else "sample"
+    attack = {"images": images, "norm": norm, "eps": eps, "n": n, "n_correct": n_correct}
     return {"seed": seed, "natural_fraction": fraction, **attack, **model}
 
 
 # The standard model is attacked in two norms, so its standard accuracy is written twice.
 COUNTS = pd.DataFrame(
     [
-        row(STANDARD, 0, "", 0.0, 99),
+        row(STANDARD, 0, "none", 0.0, 99),
         row(STANDARD, 0, "l2", 1.5, 10),
-        row(STANDARD, 0, "", 0.0, 99),
+        row(STANDARD, 0, "none", 0.0, 99),
         row(STANDARD, 0, "linf", 0.1, 20),
-        row(ROBUST, 0, "", 0.0, 96),
+        row(ROBUST, 0, "none", 0.0, 96),
+        row(ROBUST, 0, "none", 0.0, 47, n=50),
         row(ROBUST, 0, "l2", 0.5, 90),
         row(ROBUST, 0, "l2", 1.5, 60),
-        row(ROBUST, 1, "", 0.0, 94),
+        row(ROBUST, 1, "none", 0.0, 94),
         row(ROBUST, 1, "l2", 1.5, 70),
-        row(ROBUST, 0, "", 0.0, 98, 0.5),
+        row(ROBUST, 0, "none", 0.0, 98, 0.5),
         row(ROBUST, 0, "l2", 1.5, 30, 0.5),
     ]
 )
@@ -50,17 +51,17 @@ def test_every_accuracy_has_its_wilson_interval(accuracy):
 def test_a_measurement_is_one_row(accuracy):
     assert len(accuracy) == len(COUNTS) - 1
     assert list(accuracy.index) == list(range(len(accuracy)))
-    keys = ["model", "seed", "natural_fraction", "norm_test", "eps_test"]
+    keys = ["model", "seed", "natural_fraction", "norm_test", "eps_test", "images"]
     assert not accuracy.duplicated(keys).any()
     assert set(accuracy.norm_test) == {"none", "l2", "linf"}
 
 
 def test_equal_counts_of_different_seeds_are_both_kept():
-    counts = pd.DataFrame([row(ROBUST, seed, "", 0.0, 95) for seed in (0, 1, 2)])
+    counts = pd.DataFrame([row(ROBUST, seed, "none", 0.0, 95) for seed in (0, 1, 2)])
     assert tables.accuracy(counts, confidence=0.95).seed.tolist() == [0, 1, 2]
 
 
-def test_standard_accuracy_is_without_attack_and_of_plain_training(accuracy):
+def test_standard_accuracy_is_without_attack_on_all_images_and_of_plain_training(accuracy):
     table = tables.standard(accuracy)
     assert table[["model", "seed", "n_correct"]].values.tolist() == [
         ["mnist-standard", 0, 99],
@@ -117,7 +118,7 @@ def test_interval_of_a_table_keeps_its_rows():
 
 
 def test_pairs_count_who_alone_is_right():
-    ours, base = np.array([1, 1, 1, 0, 0, 1], bool), np.array([1, 0, 0, 1, 0, 1], bool)
+    ours, base = pd.Series([1, 1, 1, 0, 0, 1], dtype=bool), pd.Series([1, 0, 0, 1, 0, 1], dtype=bool)
     table = tables.paired(
         [({"seed": 0}, ours, base), ({"seed": 1}, base, ours), ({"seed": 2}, ours, ours)], confidence=0.95
     )
@@ -135,7 +136,7 @@ def test_the_worst_case_is_taken_image_by_image():
     # the worst of the means would be 0.5, the mean of the worst is 0.25
     first = pd.DataFrame({"image": [3, 1, 2, 0], "fooled_by": ["none", "apgd-ce", "none", "misclassified"]})
     first["attacks"] = "apgd-ce square"
-    pgd = np.array([False, True, False, True, True, True])  # of images 0 to 5; AutoAttack saw four
+    pgd = pd.Series([False, True, False, True, True, True])  # of images 0 to 5; AutoAttack saw four
     table = tables.second_opinion(first, pgd, confidence=0.95).set_index("attack")
     assert table.n.tolist() == [4, 4, 4]
     assert table.n_correct.to_dict() == {"pgd": 2, "autoattack": 2, "worst": 1}
@@ -144,3 +145,32 @@ def test_the_worst_case_is_taken_image_by_image():
     assert (table.first_square == 0).all()
     assert (table["first_apgd-ce"] == 1).all()
     assert (table.low <= table.accuracy).all()
+
+
+def test_outcomes_are_paired_by_the_index_of_the_image():
+    # by position the two models would disagree on all four images
+    ours = pd.Series([True, False, True, False], index=[40, 3, 17, 8])
+    base = pd.Series([False, True, False, True], index=[8, 17, 3, 40])
+    (row,) = tables.paired([({}, ours, base)], confidence=0.95).itertuples()
+    assert (row.n, row.only_ours, row.only_base) == (4, 0, 0)
+    base[40] = False
+    (row,) = tables.paired([({}, ours, base)], confidence=0.95).itertuples()
+    assert (row.n, row.only_ours, row.only_base) == (4, 1, 0)
+
+
+def test_the_second_opinion_is_on_the_same_images_by_index():
+    # PGD attacked images 90, 7 and 51 in this order, AutoAttack 51 and 90
+    pgd = pd.Series([True, False, False], index=[90, 7, 51])
+    first = pd.DataFrame({"image": [51, 90], "fooled_by": ["apgd-ce", "none"], "attacks": "apgd-ce"})
+    table = tables.second_opinion(first, pgd, confidence=0.95).set_index("attack")
+    assert table.n_correct.to_dict() == {"pgd": 1, "autoattack": 1, "worst": 1}
+
+
+def test_outcomes_of_other_images_are_refused():
+    ours, base = pd.Series([True, True], index=[3, 9]), pd.Series([True, True], index=[3, 8])
+    message = "got none of 1 of 2, such as image 9; attack all models on the same sample"
+    with pytest.raises(ValueError, match=message):
+        tables.paired([({}, ours, base)], confidence=0.95)
+    first = pd.DataFrame({"image": [3, 9], "fooled_by": "none", "attacks": "apgd-ce"})
+    with pytest.raises(ValueError, match=message):
+        tables.second_opinion(first, base, confidence=0.95)

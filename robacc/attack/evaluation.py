@@ -7,42 +7,45 @@ from torch import Tensor, nn
 from robacc.attack.adversary import smallest_fooling_eps
 from robacc.attack.answers import answers, guarded
 from robacc.attack.diagnostics import check_attack, check_masking, check_model
-from robacc.attack.inputs import ascending, check_images, whole_labels
+from robacc.attack.inputs import ascending, check_images, check_order, whole_labels
+from robacc.images.sample import balanced_order
 from robacc.params import Attack
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The predictions for all N examples, and the attack's result for the first n of them.
+    """The predictions for all N examples, and the attack's result for a sample of n of them.
 
     `y` and `predicted` are [N], int64. At a tie of the true class with others, `predicted` is one of the others: a tie
-    at the top counts as an error. `fooling_eps` [n] is the result of `smallest_fooling_eps` for `norm` and `eps_grid`.
+    at the top counts as an error. `fooling_eps` [n] is the result of `smallest_fooling_eps` for `norm` and `eps_grid`,
+    on the examples whose `indices` [n] it has beside it.
     """
 
     y: Tensor
     predicted: Tensor
     norm: str
     eps_grid: list[float]
+    indices: Tensor
     fooling_eps: Tensor
 
     def counts(self) -> list[dict]:
-        """Return one row for standard accuracy (N examples), and one for robust accuracy (n examples) at each eps."""
-        standard = {"norm": "", "eps": 0.0, "n": len(self.y), "n_correct": int((self.predicted == self.y).sum())}
-        robust = [
-            {
-                "norm": self.norm,
-                "eps": eps,
-                "n": len(self.fooling_eps),
-                "n_correct": int((self.fooling_eps > eps).sum()),
-            }
-            for eps in self.eps_grid
+        """Return two rows for standard accuracy, on all images and on the sample, then one at each eps on the sample.
+
+        The standard rows have the norm "none". Only rows of the same `images` have a gap that means something.
+        """
+        correct = self.predicted == self.y
+        rows = [("all", "none", 0.0, correct), ("sample", "none", 0.0, correct[self.indices])]
+        rows += [("sample", self.norm, eps, self.fooling_eps > eps) for eps in self.eps_grid]
+        return [
+            {"images": images, "norm": norm, "eps": eps, "n": len(right), "n_correct": int(right.sum())}
+            for images, norm, eps, right in rows
         ]
-        return [standard, *robust]
 
     def arrays(self) -> dict[str, Tensor]:
         """Return the outcomes of all examples as named tensors, to be written to a file."""
         correct = self.predicted == self.y
-        return {"correct": correct, "predicted": self.predicted, f"{self.norm}-fooling-eps": self.fooling_eps}
+        attacked = {"indices": self.indices, f"{self.norm}-fooling-eps": self.fooling_eps}
+        return {"correct": correct, "predicted": self.predicted, **attacked}
 
 
 def evaluate(
@@ -56,6 +59,7 @@ def evaluate(
     n_robust: int,
     n_checked: int,
     seed: int,
+    order: Tensor | None = None,
     other: nn.Module | None = None,
 ) -> tuple[Outcomes, dict[str, float]]:
     """Return the outcomes of all examples, and the measures of the checks.
@@ -65,8 +69,9 @@ def evaluate(
     the top counts as an error, on images and on adversarial examples.
 
     First all images, labels and eps are checked, and `model` answers all images. Then model and attack are checked on
-    the first `n_checked` examples (see `diagnostics`), for gradient masking at the middle eps of the grid. `other` is a
-    model trained with another seed; it adds the check of transferred attacks. Last, the first `n_robust` are attacked.
+    `n_checked` examples (see `diagnostics`), for gradient masking at the middle eps of the grid. `other` is a model
+    trained with another seed; it adds the check of transferred attacks. Last, `n_robust` examples are attacked. All
+    these are the first of `order`, distinct indices. By default it is `balanced_order(y, seed=seed)`.
 
     | raises | if |
     |---|---|
@@ -77,10 +82,10 @@ def evaluate(
     check_images(x)
     y, eps_grid = whole_labels(y, len(x)), ascending(norm, eps_grid, x)
     settings = _checked(settings, n_robust=n_robust, n_checked=n_checked)
-    x_checked, y_checked = x[:n_checked], y[:n_checked]
-    for each in (model, other):
-        if each is not None:
-            check_model(each, x_checked, y_checked)
+    order = balanced_order(y, seed=seed) if order is None else check_order(order, len(y))
+    x_checked, y_checked = x[order[:n_checked]], y[order[:n_checked]]
+    for each in [model] if other is None else [model, other]:
+        check_model(each, x_checked, y_checked)
     model, other = guarded(model), guarded(other) if other is not None else None
     predicted, _ = answers(model, x, y)
     middle = eps_grid[(len(eps_grid) - 1) // 2]
@@ -89,9 +94,10 @@ def evaluate(
     masking = check_masking(
         model, x_checked, y_checked, norm, middle, settings, fooled=fooled[0], seed=seed, other=other
     )
-    fooling = smallest_fooling_eps(model, x[:n_robust], y[:n_robust], norm, eps_grid, settings, seed=seed)
+    indices = order[:n_robust]
+    fooling = smallest_fooling_eps(model, x[indices], y[indices], norm, eps_grid, settings, seed=seed)
     renamed = {f"masking_{name}": value for name, value in masking.items()}
-    return Outcomes(y, predicted, norm, eps_grid, fooling), {**checks, **renamed}
+    return Outcomes(y, predicted, norm, eps_grid, indices, fooling), {**checks, **renamed}
 
 
 def _checked(settings: Attack, **counts: int) -> Attack:

@@ -48,6 +48,20 @@ def whole_labels(y: Tensor, n: int) -> Tensor:
     return y
 
 
+def check_order(order: Tensor, n: int) -> Tensor:
+    """Return `order`, distinct indices of `n` images in the order in which they are attacked, on the CPU.
+
+    Raises TypeError unless it is a tensor of int64, and ValueError if it is empty, out of range or has an index twice.
+    """
+    if not isinstance(order, Tensor) or order.dtype != torch.int64:
+        got = order.dtype if isinstance(order, Tensor) else type(order).__name__
+        raise TypeError(f"expected order to be a tensor of int64 indices, got {got}; use torch.tensor([0, 5, 7])")
+    if order.ndim != 1 or not len(order) or order.min() < 0 or order.max() >= n or len(order.unique()) < len(order):
+        shown = f"{list(order.shape)} from {order.min()} to {order.max()}" if order.numel() else "none"
+        raise ValueError(f"expected order to be distinct indices of images, from 0 to {n - 1}, got {shown}")
+    return order.cpu()
+
+
 def check_eps(norm: str, eps: float, x: Tensor) -> None:
     """Raise ValueError unless `eps` is at most the size of the whole box [0, 1] in `norm`, for images like `x`.
 

@@ -21,19 +21,19 @@ def with_intervals(counts: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
 
 
 def accuracy(counts: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
-    """Return one row for each model, seed, share of natural examples and attack.
+    """Return one row for each model, seed, share of natural examples, attack and set of images.
 
-    The rows without an attack are standard accuracy.
+    The rows with the attack "none" are standard accuracy. The column `images` is "all" for all test images. It is
+    "sample" for those that are attacked. So the gap between standard and robust accuracy is one of two "sample" rows.
     """
-    table = counts.rename(columns={"norm": "norm_test", "eps": "eps_test"})
-    table = table.assign(norm_test=table.norm_test.replace("", "none")).drop_duplicates()
-    columns = [*MODEL, "natural_fraction", "seed", "norm_test", "eps_test", "n", "n_correct"]
+    table = counts.rename(columns={"norm": "norm_test", "eps": "eps_test"}).drop_duplicates()
+    columns = [*MODEL, "natural_fraction", "seed", "norm_test", "eps_test", "images", "n", "n_correct"]
     return with_intervals(table[columns], confidence=confidence).reset_index(drop=True)
 
 
 def standard(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `accuracy` with standard accuracy of models with a natural share of 0."""
-    return table[(table.norm_test == "none") & (table.natural_fraction == 0)]
+    """Return the rows of `accuracy` with standard accuracy on all images, of models with a natural share of 0."""
+    return table[(table.norm_test == "none") & (table.images == "all") & (table.natural_fraction == 0)]
 
 
 def sizes(
@@ -63,15 +63,30 @@ def metrics(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     return result
 
 
-def paired(pairs: Iterable[tuple[dict, np.ndarray, np.ndarray]], *, confidence: float) -> pd.DataFrame:
+def _on(images: pd.Index, right: pd.Series) -> np.ndarray:
+    missing = images.difference(right.index)
+    if len(missing):
+        raise ValueError(
+            f"expected outcomes of the same images, got none of {len(missing)} of {len(images)}, such as image "
+            f"{missing[0]}; attack all models on the same sample"
+        )
+    return right.loc[images].to_numpy()
+
+
+def paired(pairs: Iterable[tuple[dict, pd.Series, pd.Series]], *, confidence: float) -> pd.DataFrame:
     """Return one row for each pair of models on the same examples.
 
-    A pair is (labels of the row, ours, base). `ours` and `base` are bool [n], whether each model is right. The columns
-    are the labels, n, only_ours, only_base, difference, low, high and p_value. only_ours counts the examples on which
-    only the first model is right. difference is that of the accuracies, with its interval. p_value is McNemar's.
+    A pair is (labels of the row, ours, base). `ours` and `base` are bool, whether each model is right, with the index
+    of the image among the test images as their index. The comparison is on the images of `ours`, in whatever order
+    `base` has them. Raises ValueError if `base` lacks one of them.
+
+    The columns are the labels, n, only_ours, only_base, difference, low, high and p_value. only_ours counts the
+    examples on which only the first model is right. difference is that of the accuracies, with its interval. p_value is
+    McNemar's.
     """
     rows = []
-    for labels, ours, base in pairs:
+    for labels, of_ours, of_base in pairs:
+        ours, base = of_ours.to_numpy(), _on(of_ours.index, of_base)
         only_ours, only_base = int((ours & ~base).sum()), int((base & ~ours).sum())
         low, high = paired_difference(only_ours, only_base, len(ours), confidence=confidence)
         counts = {"n": len(ours), "only_ours": only_ours, "only_base": only_base}
@@ -80,7 +95,7 @@ def paired(pairs: Iterable[tuple[dict, np.ndarray, np.ndarray]], *, confidence: 
     return pd.DataFrame(rows)
 
 
-def second_opinion(first: pd.DataFrame, pgd: np.ndarray, *, confidence: float) -> pd.DataFrame:
+def second_opinion(first: pd.DataFrame, pgd: pd.Series, *, confidence: float) -> pd.DataFrame:
     """Return the robust accuracy of one model on the same examples by PGD, by AutoAttack and by both.
 
     Each of the three is a row. In the row "worst", an example is robust only if no attack fools it.
@@ -93,10 +108,13 @@ def second_opinion(first: pd.DataFrame, pgd: np.ndarray, *, confidence: float) -
     | `fooled_by` | the first attack that fooled the model, or "none", or "misclassified" for the image itself |
     | `attacks` | the names of the attacks that were run |
 
-    `pgd` bool says for each test image whether the model is robust to PGD. The result has a column `attacks`, and a
-    column first_<name> for each of them. It counts the images that this attack was the first to fool.
+    `pgd` bool says whether the model is robust to PGD, with the index of the image as its index. Raises ValueError if
+    it lacks an image of `first`.
+
+    The result has a column `attacks`, and a column first_<name> for each of them. It counts the images that this attack
+    was the first to fool.
     """
-    withstood, unfooled = pgd[first.image.to_numpy()], (first.fooled_by == "none").to_numpy()
+    withstood, unfooled = _on(pd.Index(first.image), pgd), (first.fooled_by == "none").to_numpy()
     rows = {"pgd": withstood, "autoattack": unfooled, "worst": withstood & unfooled}
     counts = [{"attack": name, "n": len(right), "n_correct": int(right.sum())} for name, right in rows.items()]
     met = str(first.attacks.iloc[0])

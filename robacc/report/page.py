@@ -34,6 +34,7 @@ SOURCES = {
     "user's JPEG tree": "a copy of the user's in which images are JPEG, so it is lossy",
     "user's ImageNet": "the user's copy of ImageNet (JPEG, as it is published)",
 }
+ON = {"all": ", all images", "sample": ", same images"}  # headings of standard accuracy beside robust accuracy
 MIME = {"svg": "image/svg+xml", "png": "image/png", "webp": "image/webp"}
 
 
@@ -97,6 +98,13 @@ def data_source(folder: Path) -> dict[str, str]:
 def counted(n: int, unit: str) -> str:
     """Return a number with its unit in the singular or plural."""
     return f"{n} {unit}" if n == 1 else f"{n} {unit}s"
+
+
+def drawn(n: int, n_all: int, seed: int) -> str:
+    """Return which test images a number is of, in words: the first `n` in the balanced order of `seed`."""
+    if n >= n_all:
+        return f"all {n_all:,} test images"
+    return f"{n:,} of the {n_all:,} test images, drawn at random by class (seed {seed}), the same for every model"
 
 
 def math(formula: str) -> Markup:
@@ -209,13 +217,11 @@ def size_table(sizes: pd.DataFrame) -> pd.DataFrame:
 def robust_table(accuracy: pd.DataFrame) -> pd.DataFrame:
     """Return accuracies in percent, as mean and range over seeds.
 
-    Each training has a row, and each attack a column.
+    Each training has a row. Each attack has a column, beside standard accuracy on all images and on those attacked.
     """
     rows = accuracy[accuracy.natural_fraction == 0].assign(training=_training)
-    rows = rows.assign(
-        attack=rows.norm_test.where(rows.norm_test != "none", "none") + rows.eps_test.map(" {:g}".format)
-    )
-    rows["attack"] = rows.attack.replace("none 0", "standard accuracy")
+    attack = rows.norm_test + rows.eps_test.map(" {:g}".format)
+    rows["attack"] = attack.where(rows.norm_test != "none", "standard accuracy" + rows.images.map(ON))
     table = rows.pivot_table(index="training", columns="attack", values="accuracy", aggfunc=percent, sort=False)
     return table.reset_index().rename_axis(None, axis=1)
 
@@ -226,7 +232,8 @@ def picture_table(numbers: pd.DataFrame) -> pd.DataFrame:
     Each training has a row.
     """
     rows = numbers[~numbers.quantity.str.startswith("path_")].assign(training=_training)
-    rows["column"] = (rows.quantity + " " + rows.norm).str.strip().str.replace("_", " ")
+    norm = (" " + rows.norm).where(rows.norm != "none", "")
+    rows["column"] = (rows.quantity + norm).str.replace("_", " ")
     table = rows.pivot_table(index="training", columns="column", values="mean", aggfunc=percent, sort=False)
     return table.reset_index().rename_axis(None, axis=1)
 
@@ -270,14 +277,12 @@ def masking_text(checks: pd.DataFrame) -> str:
 def shown(dataset: str, tables: dict[str, pd.DataFrame]) -> dict:
     """Return what the page says about a data set: its names, its result tables, and numbers from them."""
     accuracy, checks = tables["accuracy"], tables["checks"]
-    clean = accuracy.norm_test == "none"
     return {
         "key": dataset,
         "name": facts.of(dataset).title,
         "letter": facts.of(dataset).letter,
         "tables": tables,
-        "n_test": f"{accuracy[clean].n.max():,}",
-        "n_robust": f"{accuracy[~clean].n.max():,}",
+        "n_test": int(accuracy[accuracy.images == "all"].n.max()),
         "seeds": counted(accuracy.seed.nunique(), "seed"),
         "largest_excess": f"{checks.largest_excess.max():.1e}",
         "masking": masking_text(checks),
@@ -323,13 +328,15 @@ def paired_table(pairs: pd.DataFrame) -> pd.DataFrame:
 def half_table(accuracy: pd.DataFrame) -> pd.DataFrame:
     """Return Table 4: standard and robust accuracy at the training eps, all adversarial and mixed.
 
-    It has the models that were trained in both ways.
+    Standard accuracy is on all images, and on those that robust accuracy is of. The table has the models that were
+    trained in both ways.
     """
     accuracy = accuracy[accuracy.model.isin(accuracy[accuracy.natural_fraction > 0].model)]
     own = (accuracy.norm_test == accuracy.norm_train) & (accuracy.eps_test == accuracy.eps_train)
     rows = accuracy[((accuracy.norm_test == "none") | own)].assign(training=_training)
-    rows["kind"] = rows.norm_test.where(rows.norm_test == "none", "robust").replace("none", "standard")
-    rows["column"] = rows.kind + " accuracy, " + rows.natural_fraction.map("{:.0%} natural".format)
+    standard = "standard accuracy" + rows.images.map(ON)
+    kind = standard.where(rows.norm_test == "none", "robust accuracy")
+    rows["column"] = kind + ", " + rows.natural_fraction.map("{:.0%} natural".format)
     table = rows.pivot_table(index="training", columns="column", values="accuracy", aggfunc=percent, sort=False)
     return table.reset_index().rename_axis(None, axis=1)
 
