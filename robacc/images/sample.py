@@ -22,8 +22,8 @@ def balanced_order(y: Tensor, *, seed: int) -> Tensor:
     A prefix is a stratified sample with proportional allocation, without replacement (Cochran 1977, chapter 5). So the
     plain share of right examples in it is an unbiased estimate of the accuracy on the whole set. The rounding of each
     class to whole examples is the exception. With equal counts of unequal classes the plain share would be biased. Its
-    variance is below that of independent draws. So a binomial interval covers the whole set's value at least as often
-    as it says.
+    variance is below that of independent draws. So a binomial interval covers the whole set's value as often as it
+    says, or more often, up to the steps of a count.
     """
     y, draws = y.cpu(), generator(seed, "sample")
     shuffled, labels = torch.randperm(len(y), generator=draws), y.unique()
