@@ -52,6 +52,21 @@ class Lying(nn.Module):
         return self.inner(x.detach() + self.factor * (x - x.detach()))
 
 
+class Scaled(nn.Module):
+    """A model whose logits are multiplied by `factor`.
+
+    The predictions stay the same. The gradient of the cross-entropy underflows.
+    """
+
+    def __init__(self, model: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return factor * model(x), [B, K]."""
+        return self.factor * self.model(x)
+
+
 class Answers(nn.Module):
     """A model that gives the logits of `inner` through `change`."""
 

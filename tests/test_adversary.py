@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from robacc.attack.adversary import attack, near, smallest_fooling_eps, smooth_margin, strongest
 from robacc.attack.answers import answers, margin
-from robacc.attack.diagnostics import Scaled
 from robacc.attack.norms import Linf, threat_model
 from robacc.attack.pgd import cross_entropy, input_gradient, pgd, random_start
 from robacc.nets.model import CHUNK, predict
 from robacc.seeding import generator
-from tests.made_up_attacks import FLAT, Bands, Lying, asked, both_norms, weak
+from tests.made_up_attacks import FLAT, Bands, Lying, Scaled, asked, both_norms, weak
 
 EPS = {"linf": 0.1, "l2": 0.3}
 

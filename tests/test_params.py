@@ -52,7 +52,7 @@ def error(path: Path) -> str:
     [
         {},
         {"balls.mnist": ["linf-0.3", "l2-1e-05", "standard"], "datasets.mnist.natural.fractions": [0.5, 0.0]},
-        {f"{ATTACK}.skip_below": None, "datasets.mnist.recipe": "mnist-paper", "linear.classes": [7, 5]},
+        {f"{ATTACK}.restarts": [], f"{ATTACK}.n_queries": {"l2": 0, "linf": 0}, "datasets.mnist.recipe": "mnist-paper", "linear.classes": [7, 5]},
         {"autoattack.mnist.rest": {"attacks": [], "balls": [], "seeds": []}, "run.mnist": []},
     ],
 )
@@ -187,9 +187,11 @@ WRONG = [
     (f"{RECIPE}.lr", [[0.0, -0.1], [1.0, 0.0]], [f"{RECIPE}: lr", "rates of at least 0"]),
     (f"{RECIPE}.steps", [[10, 5]], [f"{RECIPE}: steps whose first row is for 1 training image"]),
     # evaluation
-    (f"{ATTACK}.losses", ["dlr"], [f"{ATTACK}.losses.0", "'cross_entropy' or 'margin'", "'dlr'"]),
-    (f"{ATTACK}.losses", [], [f"{ATTACK}.losses", "at least 1 item"]),
-    (f"{ATTACK}.skip_below", 1.5, [f"{ATTACK}.skip_below", "less than or equal to 1", "1.5"]),
+    (f"{ATTACK}.restarts", [0.5, 1.5], [f"{ATTACK}.restarts.1", "less than or equal to 1", "1.5"]),
+    (f"{ATTACK}.n_queries", {"linf": 100}, [f"{ATTACK}.n_queries", "a number for each of l2, linf"]),
+    (f"{ATTACK}.n_queries", {"l2": -1, "linf": 0}, [f"{ATTACK}.n_queries.l2", "greater than or equal to 0", "-1"]),
+    (f"{ATTACK}.first_radius", 0.5, [f"{ATTACK}.first_radius", "greater than or equal to 1", "0.5"]),
+    (f"{ATTACK}.quick_steps", 0, [f"{ATTACK}.quick_steps", "greater than or equal to 1", "0"]),
     ("evaluate.mnist.seed", 0.5, ["evaluate.mnist.seed", "integer", "0.5"]),
     ("autoattack.mnist.n_images", 3000, ["autoattack.mnist.n_images of at most evaluate.mnist.n_images"]),
     ("autoattack.mnist.attacks", ["fgsm"], ["autoattack.mnist.attacks.0", "'apgd-ce', 'apgd-t'", "'fgsm'"]),
@@ -273,18 +275,17 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"losses": ["ce"]}, "Attack: expected losses.0: 'cross_entropy' or 'margin', got 'ce'"),
-        ({"losses": []}, "Attack: expected losses: at least 1 item of 'cross_entropy' and 'margin'.*, got \\[\\]"),
-        ({"n_steps": 0}, "Attack: expected n_steps: greater than or equal to 1, got 0"),
-        ({"n_steps": 1}, r"Attack: expected steps that add up to 1 \(of eps\) or more, .*"),
+        ({"restarts": [-0.1]}, r"Attack: expected restarts\.0: greater than or equal to 0, got -0\.1"),
+        ({"n_steps": 1}, "Attack: expected n_steps: greater than or equal to 2, got 1"),
+        ({"step_size": 0.1}, r"Attack: expected steps that add up to 1 \(of eps\) or more, .*"),
         ({"eps": 0.3}, r"Attack: unknown key eps; remove it, or see help\(Attack\) for what is known"),
     ],
 )
 def test_a_wrong_value_in_python_is_refused_in_one_line(changes, message):
     with pytest.raises(ParamsError, match=f"^{message}$"):  # a dot is no line break
         Attack(**{**dict(Attack.standard()), **changes})
-    with pytest.raises(ParamsError, match=r"^Attack: losses is missing$"):
-        Attack(n_steps=40, step_size=1.0, last_step_size=0.0, skip_below=None)
+    with pytest.raises(ParamsError, match=r"^Attack: n_queries is missing$"):
+        Attack(quick_steps=10, n_steps=30, step_size=2.0, first_radius=2.0, restarts=[])
 
 
 def test_the_standard_attack_is_that_of_mnist():

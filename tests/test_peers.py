@@ -35,7 +35,7 @@ RECIPE = tiny(
 )
 EPS = {("standard", "linf"): 0.05, ("standard", "l2"): 0.5, ("robust", "linf"): 0.1, ("robust", "l2"): 1.0}
 N, N_STEPS, STEP_SIZE = 1000, 40, 0.0625
-OURS = weak(n_steps=N_STEPS, step_size=STEP_SIZE)
+OURS = weak(n_steps=N_STEPS, step_size=2 * STEP_SIZE)  # it falls to 0, so its mean is the peers'
 cases = pytest.mark.parametrize(("training", "norm"), EPS)
 
 
@@ -104,14 +104,14 @@ def test_robust_accuracy_over_steps_restarts_and_eps(training, norm, nets, test_
     net, eps = nets[training, norm], EPS[training, norm]
     x, y = (part[:400] for part in test_images)
 
-    def robust(n_steps: int, *losses: str) -> float:
-        settings = weak(*losses, n_steps=n_steps, step_size=2.5 / n_steps)
+    def robust(n_steps: int, n_starts: int = 1) -> float:
+        settings = weak(n_starts, n_steps=n_steps, step_size=5 / n_steps)
         _, fooled = attack(net, x, y, threat_model(norm, eps), settings, seed=0)
         return 1 - fooled.double().mean().item()
 
     by_steps = [robust(n_steps) for n_steps in (5, 10, 40)]
     assert all(more <= fewer + 0.005 for fewer, more in pairwise(by_steps))
-    one, two, three = (robust(10, *["margin"] * n) for n in (1, 2, 3))
+    one, two, three = (robust(10, n) for n in (1, 2, 3))
     assert one >= two >= three
     outcome = smallest_fooling_eps(net, x[:300], y[:300], norm, [eps / 2, eps, 2 * eps], OURS, seed=0)
     shares = [(outcome > radius).double().mean().item() for radius in (0.0, eps / 2, eps, 2 * eps)]

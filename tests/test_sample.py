@@ -142,7 +142,7 @@ def test_the_plain_share_of_a_sample_is_unbiased_and_varies_less_than_independen
 REST = RestOfAutoAttack(attacks=[], balls=[], seeds=[])
 AUTOATTACK = AutoAttack(n_images=9, attacks=["apgd-ce"], rest=REST, standard_in=["l2-1.5"], seed=7)
 GRID = {"l2": [1.5], "linf": [0.3]}
-EVALUATE = Evaluate(n_images=20, eps=GRID, attack=weak("margin"), seed=8, n_checked=6)
+EVALUATE = Evaluate(n_images=20, eps=GRID, attack=weak(), seed=8, n_checked=6)
 VISUALIZE = Visualize(
     n_per_class=2,
     large_eps={"l2": 1.0, "linf": 0.1},

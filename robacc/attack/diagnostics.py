@@ -121,21 +121,6 @@ def check_attack(
     return measured, outcomes[1:]
 
 
-class Scaled(nn.Module):
-    """A model whose logits are multiplied by `factor`.
-
-    The predictions stay the same. The gradient of the cross-entropy underflows.
-    """
-
-    def __init__(self, model: nn.Module, factor: float) -> None:
-        super().__init__()
-        self.model, self.factor = model, factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return factor * model(x), [B, K]."""
-        return self.factor * self.model(x)
-
-
 def zero_gradients(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """Return the share of examples at which the gradient of the attack's loss is exactly zero.
 
@@ -169,7 +154,6 @@ def check_masking(
     | `zero_gradients` is over 10 % | no step moves these examples, so their accuracy says nothing |
     | `more_steps` (three times the steps) is 10 points under `rob_acc` | the attack stops too early |
     | `more_restarts` (two of every example) is 10 points under `rob_acc` | success depends on luck |
-    | `scaled` (logits times 1000) is 10 points over `rob_acc` | the loss underflows for confident predictions |
     | `transfer` is under `rob_acc` | another model's gradient fools it more often than its own, which is masked |
     | `huge_eps` (the whole box [0, 1]) is over chance | the attack fails even where every image is allowed |
     """
@@ -187,7 +171,6 @@ def check_masking(
         "rob_acc": len(robust[0]) / len(x),
         "more_steps": n_robust(model, *robust, longer, seed + 1) / len(x),
         "more_restarts": n_robust(model, *robust, restarted, seed + 1) / len(x),
-        "scaled": n_robust(Scaled(model, 1000.0).eval(), x, y, threat, settings) / len(x),
         "huge_eps": n_robust(model, x, y, whole_box(norm, x), settings) / len(x),
     }
     if other is not None:
@@ -204,7 +187,6 @@ def _require_unmasked(measured: dict[str, float], *, n_classes: int) -> None:
         (measured["zero_gradients"] <= SLACK, "{zero_gradients:.0%} of the gradients are exactly zero"),
         (measured["more_steps"] >= own - SLACK, "{more_steps:.3f} with more steps; raise n_steps"),
         (measured["more_restarts"] >= own - SLACK, "{more_restarts:.3f} with more restarts; add restarts of share 0"),
-        (measured["scaled"] <= own + SLACK, "{scaled:.3f} with scaled logits; the loss underflows"),
         (measured.get("transfer", 1.0) >= own, "{transfer:.3f} by transfer from another model; it masks its gradient"),
         (measured["huge_eps"] <= 1 / n_classes, "{huge_eps:.3f} where every image is allowed, above chance"),
     ]

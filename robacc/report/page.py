@@ -21,6 +21,7 @@ from robacc.balls import NORMS
 from robacc.datasets import facts
 from robacc.files import must_exist
 from robacc.paper.ledger import UNKNOWN
+from robacc.params import Attack
 from robacc.provenance import device_kind, library_versions
 from robacc.report import selection
 
@@ -264,8 +265,7 @@ def masking_text(checks: pd.DataFrame) -> str:
     parts = [
         f"at most {largest(checks.masking_zero_gradients)} % of a model's gradients exactly zero",
         f"three times the steps find at most {largest(own - checks.masking_more_steps)} points more",
-        f"one more restart of each loss at most {largest(own - checks.masking_more_restarts)}",
-        f"logits times 1000 hide at most {largest(checks.masking_scaled - own)} points",
+        f"two restarts of all at most {largest(own - checks.masking_more_restarts)}",
         f"accuracy with the whole box allowed is at most {largest(checks.masking_huge_eps)} %",
     ]
     if "masking_transfer" in checks:
@@ -389,9 +389,14 @@ def file_hash(*files: Path) -> str:
     return digest.hexdigest()
 
 
-def skipping_text(share: float | None) -> str:
-    """Return which examples later restarts of the attack skip, in words; nothing where they skip none."""
-    if share is None:
-        return ""
-    way = f"{100 * share:.0f} % of the way to a wrong answer"
-    return f"after one of each loss, an example that none brought {way} is skipped; "
+def attack_text(attack: Attack) -> str:
+    """Return how robust accuracy was attacked, in words for a caption."""
+    n, shares = len(attack.restarts), [f"{100 * share:g}" for share in attack.restarts]
+    text = f"{attack.quick_steps} PGD steps from a random start"
+    if n:
+        text += (
+            f", then up to {n} restarts of {attack.n_steps} steps in a ball that shrinks from "
+            f"{attack.first_radius:g} eps to eps, each on the images that came {', '.join(shares)} % of the way"
+        )
+    searched = [f"{n_queries} queries in {norm}" for norm, n_queries in attack.n_queries.items() if n_queries]
+    return text + (f", and a search without gradients of at most {' and '.join(searched)}" if searched else "")
