@@ -230,7 +230,9 @@ def test_an_attack_that_lives_on_luck_is_found():
     assert 160 < len(left) < 200
     seen = asked(model)
     own = f"{len(left) / 200:.3f}"
-    with pytest.raises(AssertionError, match=rf"{own} at eps 0\.03 .* 0\.\d+ with more restarts; add restarts of share 0"):
+    with pytest.raises(
+        AssertionError, match=rf"{own} at eps 0\.03 .* 0\.\d+ with more restarts; add restarts of share 0"
+    ):
         check_masking(model, x, y, "linf", 0.03, settings, fooled=fooled, seed=0)
     start = seen[2]  # after the gradient, and the images
     assert torch.equal(start, random_start(left, threat, generator(1, "attack", 0, 0)))

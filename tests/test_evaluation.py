@@ -156,9 +156,7 @@ def test_a_tie_at_the_top_is_an_error_everywhere(norm, linear, pixels, closed_fo
     tied = (model(x) == 0).all(1)
     assert torch.equal(tied, threshold <= 0)
     assert set(y[tied].tolist()) == {0, 1}
-    outcomes, checks = evaluate(
-        model.eval(), x, y, norm, GRID[norm], strong(), n_robust=150, n_checked=150, seed=0
-    )
+    outcomes, checks = evaluate(model.eval(), x, y, norm, GRID[norm], strong(), n_robust=150, n_checked=150, seed=0)
     expected = [int((threshold > eps).sum()) for eps in (0.0, *GRID[norm])]
     assert [row["n_correct"] for row in outcomes.counts()] == [expected[0], *expected]
     assert torch.equal(outcomes.arrays()["correct"], ~tied)
@@ -209,9 +207,7 @@ def test_a_model_that_changes_its_input_in_place_changes_no_result_and_no_image(
     results = []
     for model in (Clamps().eval(), ClampsACopy().eval()):
         images, labels = x.clone(), y.clone()
-        results.append(
-            evaluate(model, images, labels, "linf", GRID["linf"], weak(), n_robust=60, n_checked=20, seed=0)
-        )
+        results.append(evaluate(model, images, labels, "linf", GRID["linf"], weak(), n_robust=60, n_checked=20, seed=0))
         assert torch.equal(images, x)
         assert torch.equal(labels, y)
     (outcomes, checks), (expected, expected_checks) = results

@@ -52,7 +52,12 @@ def error(path: Path) -> str:
     [
         {},
         {"balls.mnist": ["linf-0.3", "l2-1e-05", "standard"], "datasets.mnist.natural.fractions": [0.5, 0.0]},
-        {f"{ATTACK}.restarts": [], f"{ATTACK}.n_queries": {"l2": 0, "linf": 0}, "datasets.mnist.recipe": "mnist-paper", "linear.classes": [7, 5]},
+        {
+            f"{ATTACK}.restarts": [],
+            f"{ATTACK}.n_queries": {"l2": 0, "linf": 0},
+            "datasets.mnist.recipe": "mnist-paper",
+            "linear.classes": [7, 5],
+        },
         {"autoattack.mnist.rest": {"attacks": [], "balls": [], "seeds": []}, "run.mnist": []},
     ],
 )
