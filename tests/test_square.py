@@ -108,6 +108,8 @@ def test_where_all_are_fooled_it_asks_once(linear, pixels):
     _, margins = search(model, x, 1 - predict(model, x), "linf", 0.0)
     assert len(seen) == 1 + 1  # of `predict`, and the start
     assert (margins >= 0).all()
+    best, margins = search(model, x[:0], torch.zeros(0, dtype=torch.long), "l2", 0.1)
+    assert (best.shape, margins.shape) == ((0, 1, 6, 6), (0,))
 
 
 @both_norms

@@ -1,7 +1,9 @@
 """Run Square Attack (Andriushchenko et al. 2020): a random search that asks for logits and for no gradient.
 
-It finds what a gradient hides. All functions take `x` [B, ...] float in [0, 1], and integer labels `y` [B].
+It finds what a gradient hides. All functions take `x` [B, ...] float in [0, 1], and integer labels `y` [B]. B may be 0.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,8 @@ from robacc.attack.norms import Threat
 from robacc.attack.pgd import feasible
 from robacc.nets.model import frozen
 
-# The share of the pixels in a window is halved when these shares of the queries are over, as in the paper.
+SHARE = 0.8  # of the pixels, in the first windows
+# The share is halved when these shares of the queries are over, as in the paper.
 HALVED_AT = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 TINY = 1e-12  # against 0 / 0
 
@@ -35,14 +38,13 @@ def square(
     start: Tensor,
     n_queries: int,
     generator: torch.Generator,
-    share: float = 0.8,
 ) -> tuple[Tensor, Tensor]:
     """Return the point with the largest margin that the search finds, and that margin: [B, ...], [B].
 
     The model is asked `n_queries` times at most, first about `start`, which is in ball and box. Every later query
-    changes a window, of each example its own, and is kept where the margin rises. The first windows have `share` of the
-    pixels. A fooled example, of margin 0 or more, is asked about no more. An example's draws do not depend on which
-    others are fooled. Raises FloatingPointError for NaN logits.
+    changes a window, of each example its own, and is kept where the margin rises. A fooled example, of margin 0 or
+    more, is asked about no more. An example's draws do not depend on which others are fooled. Raises
+    FloatingPointError for NaN logits.
     """
     model, planes = guarded(model), _planes(x)
     propose = _raised if threat.norm == "linf" else _moved
@@ -55,7 +57,7 @@ def square(
             active = (best_margin < 0).nonzero()[:, 0]
             if not len(active):
                 break
-            area = share / 2 ** sum(query > at * n_queries for at in HALVED_AT) * planes[0, 0].numel()
+            area = SHARE / 2 ** sum(query > at * n_queries for at in HALVED_AT) * math.prod(planes.shape[2:])
             delta = _planes(best[active] - x[active])
             delta = propose(delta, area, threat.eps, draws[active], query)
             x_adv = feasible(x[active] + delta.reshape(x[active].shape), x[active], threat)
@@ -68,7 +70,7 @@ def square(
 
 def _planes(x: Tensor) -> Tensor:
     """Return images [B, C, H, W], [B, H, W] or [B, W] as [B, C, H, W]."""
-    return x.reshape(len(x), -1, *x.shape[-2:]) if x.ndim > 2 else x[:, None, None]
+    return x.reshape(len(x), math.prod(x.shape[1:-2]), *x.shape[-2:]) if x.ndim > 2 else x[:, None, None]
 
 
 def _raised(delta: Tensor, area: float, eps: float, draws: Tensor, _: int) -> Tensor:
