@@ -133,7 +133,8 @@ def row(what: str, net: str, contestant: str, threads: int, seconds: float, shar
 def evaluations(n_images: int = 1000) -> list[dict]:
     """Time the accuracy-against-eps curve of 4 eps on one thread, from 2 random starts at each.
 
-    The peer takes 40 steps of 2.5 eps / 40. Ours takes as many, or 20, that shrink from eps to 0. Robust accuracies stand beside the times.
+    The peer takes 40 steps of 2.5 eps / 40. Ours takes as many, or 20, that shrink from eps to 0. Robust accuracies
+    stand beside the times.
     """
     torch.set_num_threads(1)
     torch.manual_seed(0)  # of the peer's random starts

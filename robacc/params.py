@@ -223,7 +223,7 @@ class Attack(Section):
     @classmethod
     def _both_norms(cls, value: dict[str, int]) -> dict[str, int]:
         if set(value) != set(balls.NORMS):
-            raise ValueError(f"a number for each of {', '.join(balls.NORMS)}")
+            raise ValueError(f"a number for each of {', '.join(balls.NORMS)}, got {value}")
         return value
 
     @classmethod

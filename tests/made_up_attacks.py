@@ -38,18 +38,29 @@ def strong(n_starts: int = 1) -> Attack:
     return weak(n_starts, n_steps=60, step_size=0.4)
 
 
-FLAT, REVERSED = 0.0, -1.0  # what rounding the input does to an attack; a gradient that leads it the wrong way
+FLAT = 0.0  # what rounding the input does to an attack
 
 
 class Lying(nn.Module):
-    """The answers of `inner`, with `factor` times its gradient."""
+    """The answers of `inner`, with `factor` times its gradient, one factor or one a pixel."""
 
-    def __init__(self, inner: nn.Module, factor: float) -> None:
+    def __init__(self, inner: nn.Module, factor: float | Tensor) -> None:
         super().__init__()
         self.inner, self.factor = inner, factor
 
     def forward(self, x: Tensor) -> Tensor:
         return self.inner(x.detach() + self.factor * (x - x.detach()))
+
+
+class Sees(nn.Module):
+    """The answers of `inner` to images that are changed first."""
+
+    def __init__(self, inner: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inner, self.change = inner, change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(self.change(x))
 
 
 class Scaled(nn.Module):

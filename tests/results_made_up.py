@@ -63,9 +63,18 @@ def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
                     {"model": job["model"], "natural_fraction": fraction, "seed": job["seed"], **base}
                     | {"difference": -0.002, "low": -0.01, "high": 0.006, "p_value": 0.7}
                 )
-            masking = ("zero_gradients", "rob_acc", "more_steps", "more_restarts", "scaled", "huge_eps")
+            masking = (
+                "zero_gradients",
+                "rob_acc",
+                "more_steps",
+                "more_restarts",
+                "scaled",
+                "huge_eps",
+                "gradient_noise",
+            )
+            masking += ("promise", "smoothed", "square")
             numbers = {f"masking_{name}": 0.1 for name in masking}
-            checks.append({**row, "norm": "l2", "n": 64, "largest_excess": 1e-7, **numbers})
+            checks.append({**row, "norm": "l2", "n": 64, "largest_excess": 1e-7, "note": "", **numbers})
         grey = ["object_share"] if facts.of(dataset).channels == 1 else []
         kinds = [("none", name) for name in ("edge_alignment", *grey, "low_frequency_share")]
         kinds += product(("l2", "linf"), ("changed", "judged_robust", "judged_standard"))

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from robacc.attack import diagnostics
 from robacc.attack.adversary import attack
-from robacc.attack.diagnostics import check_attack, check_masking, check_model, zero_gradients
+from robacc.attack.diagnostics import check_attack, check_masking, check_model, one_class, zero_gradients
+from robacc.attack.gradients import gradient_noise, kept_promise
 from robacc.attack.norms import Threat, threat_model
 from robacc.attack.pgd import random_start
-from robacc.nets.model import predict
+from robacc.nets.model import build, predict
 from robacc.params import Attack
 from robacc.seeding import generator
-from tests.made_up_attacks import FLAT, GRID, REVERSED, Answers, Bands, Lying, asked, both_norms, strong, weak
+from tests.made_up_attacks import FLAT, GRID, Answers, Bands, Lying, Scaled, Sees, asked, both_norms, strong, weak
 
 # ---- The attack ---------------------------------------------------------------------------------------------------
 
@@ -89,7 +90,6 @@ def test_a_robust_accuracy_that_rises_with_eps_is_found():
         (lambda z: z[:, 0], r"expected logits \[20, K\] of K >= 2 classes, got \(20,\)"),
         (lambda z: z[:, :1], r"expected logits \[20, K\] of K >= 2 classes, got \(20, 1\)"),
         (lambda z: z[:3], r"expected logits \[20, K\] of K >= 2 classes, got \(3, 3\)"),
-        (lambda z: 0 * z + torch.eye(3)[0], "depend on the image, got the same for all 20: a constant model"),
         (lambda z: z - z.mean(0), "depend on their own image alone, got a difference of .* in another batch"),
     ],
 )
@@ -197,13 +197,24 @@ def test_where_every_example_is_fooled_nothing_is_left_for_stronger_attacks(line
     assert (measured["rob_acc"], measured["more_steps"], measured["more_restarts"]) == (0.0, 0.0, 0.0)
 
 
-def test_a_gradient_that_lies_is_found_by_transfer(linear, between):
+def hidden(model: nn.Module) -> nn.Module:
+    """Return `model` with a gradient in one pixel alone, where it is right."""
+    return Lying(model, torch.eye(36)[0].reshape(6, 6)).eval()
+
+
+def test_a_gradient_that_is_hidden_is_found_by_transfer(linear, between):
     # trap 32: fooled at 0.03, but not by a random start
     with pytest.raises(AssertionError, match="by transfer from another model; it masks its gradient"):
-        masking(Lying(linear(), REVERSED).eval(), *between(0.015, 0.025), strong(), other=linear())
+        masking(hidden(linear()), *between(0.015, 0.025), strong(), other=linear())
 
 
-def test_a_gradient_that_lies_is_found_in_the_whole_box(linear, pixels):
+def test_a_gradient_that_is_hidden_is_found_by_a_search_without_one(linear, between):
+    inner = linear()
+    with pytest.raises(AssertionError, match=r"0\.\d+ by a search without gradients; it masks its gradient"):
+        masking(hidden(inner), *between(0.015, 0.025), strong())
+
+
+def test_a_gradient_that_is_hidden_is_found_in_the_whole_box(linear, pixels):
     # trap 32
     inner = linear()
     with torch.no_grad():
@@ -213,7 +224,164 @@ def test_a_gradient_that_lies_is_found_in_the_whole_box(linear, pixels):
     assert (y == 1).all()  # as is nearly all of the box, but not all
     assert masking(inner, x, y, strong())["huge_eps"] == 0
     with pytest.raises(AssertionError, match="where every image is allowed, above chance"):
-        masking(Lying(inner, REVERSED).eval(), x, y, strong())
+        masking(hidden(inner), x, y, strong())
+
+
+class Backward(torch.autograd.Function):
+    """The identity, whose gradient is `change` of what it should be and of the images."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.change = change
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.change(grad, *ctx.saved_tensors), None
+
+
+def backward(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: Backward.apply(x, change)
+
+
+def noise_of(x: Tensor) -> Tensor:
+    """Return numbers that look random and are a function of each image."""
+    phase = 1e3 * (x.flatten(1).double() * torch.arange(1, 37)).sum(1, keepdim=True)
+    return torch.sin(phase * torch.arange(1, 37).sqrt()).reshape(x.shape).to(x.dtype)
+
+
+SHATTERED = r"a step of eps / 10 brings -?\d% .* one of eps / 10,000 (9\d|100)%: a shattered gradient; attack without"
+WRONG = r"a step of eps / 10 brings -?\d+% .* one of eps / 10,000 -?\d+%: not the model's gradient; repair its backward"
+RANDOM = r"two gradients at the same image differ by 1\d\d%: a random gradient; average it over calls"
+# What a model does to its images, and what is said of it.
+MASKS = {
+    "shattered": (lambda x: x + 0.02 * torch.sin(1e4 * x), SHATTERED),
+    "shattered finely": (lambda x: x + 1e-3 * torch.sin(6e4 * x), SHATTERED),
+    "reversed": (lambda x: 2 * x.detach() - x, WRONG),
+    "a function of the image that looks random": (backward(lambda grad, x: grad.abs().mean() * noise_of(x)), WRONG),
+    "random": (backward(lambda grad, x: torch.randn_like(grad)), RANDOM),
+    "random signs": (backward(lambda grad, x: grad * torch.randn_like(grad).sign()), RANDOM),
+    "random in part": (backward(lambda grad, x: grad + 20 * grad.norm() * torch.randn_like(grad)), RANDOM),
+    "rounded to 8 levels": (lambda x: (8 * x).floor() / 8 + 0 * x, "100% of the gradients are exactly zero"),
+}
+
+
+@both_norms
+@pytest.mark.parametrize(("change", "words"), MASKS.values(), ids=MASKS.keys())
+def test_a_gradient_that_does_not_lead_is_named(norm, change, words, linear, pixels):
+    inner, x, eps, settings = linear(), pixels(40, 0.4, 0.6), GRID[norm][1], strong()
+    model = Sees(inner, change).eval()
+    y = predict(model, x)
+    _, fooled = attack(model, x, y, threat_model(norm, eps), settings, seed=0)
+    with pytest.raises(AssertionError, match=words) as caught:
+        check_masking(model, x, y, norm, eps, settings, fooled=fooled, seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gradient_that_oscillates_in_part_is_found_by_its_mean(linear, pixels):
+    """Every third sign is wrong. A tenth of a step keeps its promise all the same."""
+    model, x = Sees(linear(), lambda z: z + 0.01 * torch.sin(300 * z)).eval(), pixels(80, 0.4, 0.6)
+    with pytest.raises(AssertionError, match=r"0\.0\d+ with a mean gradient of points nearby; it is noisy"):
+        masking(model, x, predict(model, x), strong())
+
+
+@both_norms
+@pytest.mark.parametrize("n_levels", [8, 256])
+def test_rounding_with_a_straight_through_gradient_is_no_masking(norm, n_levels, linear, pixels):
+    inner, x, eps, settings = linear(), pixels(40, 0.4, 0.6), GRID[norm][2], strong()
+    model = Sees(inner, lambda z: z + ((n_levels * z).round() / n_levels - z).detach()).eval()
+    y = predict(model, x)
+    _, fooled = attack(model, x, y, threat_model(norm, eps), settings, seed=0)
+    assert fooled.any()
+    check_masking(model, x, y, norm, eps, settings, fooled=fooled, seed=0)
+
+
+def nets() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    """Return honest nets that were not trained, and the shape of their images."""
+
+    def dense(activation: type[nn.Module], gain: float = 1.0) -> nn.Module:
+        layers = [nn.Flatten(), nn.Linear(784, 64), activation(), nn.Linear(64, 64), activation(), nn.Linear(64, 10)]
+        net = nn.Sequential(*layers)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(gain)
+        return net
+
+    grey, colour = (1, 28, 28), (3, 32, 32)
+    pooled = [nn.Conv2d(1, 8, 5), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(288, 10)]
+    return {
+        "relu": (dense(nn.ReLU), grey),
+        "relu of large weights": (dense(nn.ReLU, 10.0), grey),
+        "tanh": (dense(nn.Tanh), grey),
+        "sigmoid": (dense(nn.Sigmoid, 3.0), grey),
+        "max pooling": (nn.Sequential(*pooled), grey),
+        "the paper's": (build("paper_cnn", mean=[0.0], std=[1.0], seed=0), grey),
+        "cifar_resnet": (build("cifar_resnet", mean=[0.5] * 3, std=[0.25] * 3, seed=0), colour),
+        "logits times 1000": (Scaled(dense(nn.ReLU), 1000.0), grey),
+        "logits at 10,000": (Answers(dense(nn.ReLU), lambda logits: logits + 1e4), grey),
+        "flat": (Answers(dense(nn.ReLU), lambda logits: 1e-4 * logits), grey),
+        "bounded logits": (Answers(dense(nn.ReLU), torch.tanh), grey),
+        "float64": (dense(nn.ReLU).double(), grey),
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", nets())
+def test_an_honest_gradient_keeps_its_promise(name, seed):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, shape = nets()[name]
+    model.eval()
+    dtype = next(model.parameters()).dtype
+    x = torch.rand(8, *shape, generator=generator(seed, "images"), dtype=torch.float64).to(dtype)
+    x = torch.where(x < 0.4, 0.0, x)  # as in MNIST, where a step leads out of the box
+    y = predict(model, x)
+    assert gradient_noise(model, x, y) <= 1e-4
+    for threat in (threat_model("linf", 8 / 255), threat_model("linf", 0.1), threat_model("l2", 1.0)):
+        kept = kept_promise(model, x, y, threat, share=0.1, generator=generator(seed, "promise"))
+        assert 0.3 < kept < 1.5
+
+
+def test_the_promise_of_a_curve_is_its_secant(pixels):
+    """One pixel, margin 4 z^2 - 10: the central difference of a parabola is exact, clipped to the box it is not."""
+
+    class Parabola(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            z = x.flatten(1)[:, :1]
+            return torch.cat([torch.full_like(z, 10), 4 * z**2], 1)
+
+    y, model = torch.zeros(5, dtype=torch.long), Parabola()
+
+    def kept(value: float) -> float:
+        x = torch.full((5, 1, 1, 1), value, dtype=torch.float64)
+        return kept_promise(model, x, y, threat_model("linf", 1e-6), share=2e5, generator=generator(0, "promise"))
+
+    assert kept(0.5) == pytest.approx(1.0, abs=1e-5)
+    assert kept(1.0) == pytest.approx((1 - 0.8**2) / (2 * 0.2), abs=1e-5)  # from 0.8 to 1 only
+    assert kept(0.0) == 0.0 or kept(0.0) > 1.0  # no gradient at 0, or next to none
+
+
+# ---- Models of one class ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("y", "predicted", "share", "words"),
+    [
+        ([3] * 10 + [0, 1, 2, 4, 5] * 18, [3] * 98 + [0, 1], 0.98, "answers class 3 for 98% of the images"),
+        ([0, 1] * 50, [1] * 100, 1.0, "answers class 1 for 100% of the images"),
+        ([0] * 95 + [1] * 15, [0] * 110, 1.0, "answers class 0 for 100% of the images"),  # no worse than most labels
+        ([3] * 100, [3] * 99 + [0], 0.99, ""),  # right about images of one class
+        ([0] * 95 + [1] * 15, [0] * 95 + [1] * 15, 95 / 110, ""),
+        ([0, 1] * 50, [1] * 88 + [0] * 12, 0.88, ""),  # 44 of 50 zeros get 1
+        ([0] * 9, [1] * 9, 1.0, ""),  # too few to tell
+    ],
+)
+def test_a_model_of_one_class_is_told_by_the_images_of_others(y, predicted, share, words):
+    y, predicted = torch.tensor(y), torch.tensor(predicted)
+    found = one_class(y, predicted)
+    assert found[0] == pytest.approx(share)
+    assert found[1] == words
 
 
 def test_an_attack_that_lives_on_luck_is_found():

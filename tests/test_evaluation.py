@@ -9,8 +9,7 @@ from robacc.attack.evaluation import evaluate
 from robacc.attack.norms import threat_model
 from robacc.images.sample import balanced_order
 from robacc.nets.model import CHUNK, predict
-from robacc.params import Attack
-from tests.made_up_attacks import FLAT, GRID, Answers, Bands, Lying, Scaled, asked, both_norms, strong, weak
+from tests.made_up_attacks import FLAT, GRID, Answers, Bands, Lying, Scaled, Sees, asked, both_norms, strong, weak
 
 across_chunks = pytest.mark.parametrize("n", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
 
@@ -195,7 +194,7 @@ def test_a_model_that_changes_its_input_in_place_changes_no_result_and_no_image(
             self.inner = linear()
 
         def forward(self, x: Tensor) -> Tensor:
-            through(x).clamp_(0.45, 0.55)
+            through(x).clamp_(0.41, 0.59)  # a gradient that is zero in more pixels is masked
             return self.inner(x)
 
     class ClampsACopy(Clamps):
@@ -372,16 +371,6 @@ UNUSABLE = {
         FloatingPointError,
         "got NaN for 1 of 20 images: the model's logits are NaN",
     ),
-    "a constant": (
-        {"model": lambda model: Answers(model, lambda z: 0 * z + torch.eye(3)[0])},
-        ValueError,
-        "got the same for all 5: a constant model",
-    ),
-    "a constant to transfer from": (
-        {"other": lambda model: Answers(model, lambda z: 0 * z + torch.eye(3)[0])},
-        ValueError,
-        "got the same for all 5: a constant model",
-    ),
     "statistics of the batch": (
         {"model": lambda model: nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), model)},
         ValueError,
@@ -447,3 +436,41 @@ def test_evaluate_looks_for_masking_in_the_middle_of_the_grid(linear, pixels):
     assert "masking_transfer" not in checks
     _, checks = evaluate(*args, strong(), n_robust=40, n_checked=40, seed=0, other=linear())
     assert checks["masking_transfer"] == checks["masking_rob_acc"]
+
+
+@both_norms
+@pytest.mark.parametrize("change", [lambda z: z + 100 * torch.eye(10)[3], lambda z: 0 * z + 2 * torch.eye(10)[3]])
+def test_a_model_of_one_class_is_measured_and_named(norm, change, linear, pixels):
+    model, x, y = Answers(linear(10), change).eval(), pixels(100), torch.arange(100) % 10
+    counts = {"n_robust": 100, "n_checked": 40, "seed": 0}
+    with pytest.warns(UserWarning, match="the model answers class 3 for 100% of the images; not checked for"):
+        outcomes, checks = evaluate(model, x, y, norm, GRID[norm], weak(), **counts)
+    assert [row["n_correct"] for row in outcomes.counts()] == [10] * 4
+    assert (checks["one_class"], checks["note"]) == (1.0, "answers class 3 for 100% of the images")
+    assert not [name for name in checks if name.startswith("masking")]
+
+
+def test_a_model_of_all_classes_has_no_note_and_is_checked(linear, pixels):
+    model, x = linear(10), pixels(100)
+    y = predict(model, x)
+    _, checks = evaluate(model, x, y, "linf", [0.001], strong(), n_robust=9, n_checked=40, seed=0)
+    assert checks["note"] == ""
+    assert checks["one_class"] == pytest.approx(y.bincount().max().item() / 100)
+    assert "masking_square" in checks
+
+
+def test_nothing_is_transferred_from_a_model_of_one_class(linear, pixels):
+    model, x = linear(10), pixels(100)
+    y, other = predict(model, x), Answers(linear(10), lambda z: z + 100 * torch.eye(10)[3]).eval()
+    args = (model, x, y, "linf", [0.001], strong())
+    with pytest.warns(UserWarning, match="the other model answers class 3 for 100% of the images; no examples"):
+        _, checks = evaluate(*args, n_robust=9, n_checked=40, seed=0, other=other)
+    assert "masking_transfer" not in checks
+    assert "masking_square" in checks
+
+
+def test_a_shattered_gradient_stops_the_evaluation(linear, pixels):
+    model, x = Sees(linear(), lambda z: z + 0.02 * torch.sin(1e4 * z)).eval(), pixels(60, 0.4, 0.6)
+    args = (model, x, predict(model, x), "linf", GRID["linf"], strong())
+    with pytest.raises(AssertionError, match="a shattered gradient"):
+        evaluate(*args, n_robust=60, n_checked=60, seed=0)

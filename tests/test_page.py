@@ -190,6 +190,11 @@ def test_masking_is_told_by_its_extremes():
             "masking_scaled": [0.9, 0.81],
             "masking_huge_eps": [0.0, 0.02],
             "masking_transfer": [0.95, 0.9],
+            "masking_gradient_noise": [0.0, 0.003],
+            "masking_promise": [0.93, 0.88],
+            "masking_smoothed": [0.87, 0.8],
+            "masking_square": [0.9, 0.76],
+            "note": ["", None],
         }
     )
     text = page.masking_text(checks)
@@ -200,9 +205,47 @@ def test_masking_is_told_by_its_extremes():
         "hide at most 1.0",
         "is at most 2.0 %",
         "at least 5.0",
+        "differ by at most 0.3 %",
+        "brings at least 88 %",
+        "nearby at most 3.0;",
+        "without gradients at most 4.0;",
     ):
         assert part in text
     assert "another seed" not in page.masking_text(checks.drop(columns="masking_transfer"))
+
+
+def collapsed() -> pd.DataFrame:
+    """Return the checks of three models, of which the second answers one class."""
+    note = "answers class 3 for 98% of the images"
+    return pd.DataFrame(
+        {
+            "model": ["a", "b", "b"],
+            "natural_fraction": [0.0, 0.0, 0.5],
+            "seed": [0, 1, 2],
+            "norm": "linf",
+            "note": [None, note, ""],
+            **{f"masking_{name}": [0.5, None, 0.5] for name in ("zero_gradients", "rob_acc", "more_steps", "promise")},
+            **{f"masking_{name}": [0.5, None, 0.5] for name in ("more_restarts", "scaled", "huge_eps", "smoothed")},
+            **{f"masking_{name}": [0.5, None, 0.5] for name in ("gradient_noise", "square")},
+            "masking_transfer": None,
+        }
+    )
+
+
+def test_a_model_of_one_class_is_marked_and_its_masking_is_not_told():
+    checks = collapsed()
+    notes = page.notes(checks)
+    assert notes.to_numpy().tolist() == [["b", 1, "linf", "answers class 3 for 98% of the images"]]
+    assert "nan" not in page.masking_text(checks)
+    assert "another seed" not in page.masking_text(checks)
+    assert page.masking_text(checks[checks.seed == 1].drop(columns="masking_rob_acc")) == "none could be checked"
+    rows = {"natural_fraction": 0.0, "seed": 0, "norm_train": "linf", "norm_test": "none", "eps_test": 0.0}
+    accuracy = pd.DataFrame(
+        [{**rows, "model": m, "eps_train": e, "accuracy": 0.1} for m, e in (("a", 0.1), ("b", 0.3))]
+    )
+    assert page.robust_table(accuracy, checks).training.tolist() == ["linf eps 0.1", "linf eps 0.3 *"]
+    half = checks.assign(natural_fraction=[0.0, 0.5, 0.0])
+    assert page.robust_table(accuracy, half).training.tolist() == ["linf eps 0.1", "linf eps 0.3"]
 
 
 def test_a_comparison_is_in_signed_points_with_its_test():

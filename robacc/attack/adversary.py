@@ -115,7 +115,7 @@ def attack(
     check_eps(threat.norm, threat.eps, x)
     model, x = guarded(model), x.detach()
     _, margins_of_images = answers(model, x, y)
-    starts = [None] * -(-len(x) // CHUNK) if start is None else start.split(CHUNK)
+    starts = [None] * len(x.split(CHUNK)) if start is None else start.split(CHUNK)
     chunks = zip(x.split(CHUNK), y.split(CHUNK), margins_of_images.split(CHUNK), starts, strict=True)
     parts = [
         _attack_chunk(model, *chunk, threat, settings, seed=seed, index=index) for index, chunk in enumerate(chunks)

@@ -8,16 +8,25 @@ from torch import Tensor, nn
 
 from robacc.attack.adversary import attack, smooth_margin
 from robacc.attack.answers import answers, guarded
+from robacc.attack.gradients import Smoothed, promises
 from robacc.attack.inputs import check_images, whole_labels
 from robacc.attack.norms import Threat, threat_model, whole_box
 from robacc.attack.pgd import input_gradient
+from robacc.attack.square import square, stripes
+from robacc.balls import NORMS
 from robacc.nets.model import frozen
 from robacc.params import Attack
+from robacc.seeding import generator
 
 # How many more examples a stronger or unrelated attack may fool than the attack under test, as a share.
 SLACK = 0.1
 # How far logits may differ in another batch, relative to the largest. Rounding on a GPU in tf32 stays below.
 BATCH_TOLERANCE = 0.01
+ONE_CLASS = 0.9  # share of the images of other classes that get the answer which a model gives most often
+N_OTHERS = 10  # of fewer images of other classes no such share is told
+N_POINTS = 4  # near an image, for a mean gradient
+N_QUERIES = 200  # of the search without gradients
+SEARCH_SLACK = 0.02  # share that it may fool of what is left, one image at least; on honest nets it was 0.001 at most
 
 
 def _require(condition: Tensor | bool, message: str) -> None:
@@ -40,7 +49,6 @@ def check_model(model: nn.Module, x: Tensor, y: Tensor) -> None:
     | a logit is NaN | it would count as robust |
     | two calls differ | the model is random, and an attack must average over it (expectation over transformation) |
     | half of the batch alone has other logits | an attack leaves out examples that are fooled |
-    | different images have the same logits | the model is constant, so it has no robustness to measure |
     | the rows are in [0, 1] and sum to 1 | probabilities have a vanishing gradient for confident predictions |
     """
     check_images(x)
@@ -67,8 +75,6 @@ def check_model(model: nn.Module, x: Tensor, y: Tensor) -> None:
             f"expected logits that depend on their own image alone, got a difference of {change:.2g} in another batch; "
             "replace what is computed over the batch"
         )
-    if (x != x[0]).any() and (logits == logits[0]).all():
-        raise ValueError(f"expected logits that depend on the image, got the same for all {len(x)}: a constant model")
     sums = logits.sum(1)
     if logits.min() >= 0 and logits.max() <= 1 and torch.allclose(sums, torch.ones_like(sums), atol=1e-5):
         raise ValueError("expected logits, got probabilities; return what goes into the softmax instead")
@@ -132,6 +138,20 @@ def zero_gradients(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return (gradient == 0).flatten(1).all(1).double().mean().item()
 
 
+def one_class(y: Tensor, predicted: Tensor) -> tuple[float, str]:
+    """Return the share of the answer that `predicted` [N] has most often, and words if a model gives nearly only that.
+
+    The words are empty unless 90 % of the images of other classes get that answer, of 10 images at least. So a right
+    answer for images of one class is none of this. The robust accuracy of such a model is that of a constant: there is
+    nothing to mask.
+    """
+    counts = predicted.bincount()
+    top = int(counts.argmax())
+    share, others = counts[top].item() / len(y), predicted[y != top]
+    collapsed = len(others) >= N_OTHERS and (others == top).double().mean() >= ONE_CLASS
+    return share, f"answers class {top} for {share:.0%} of the images" if collapsed else ""
+
+
 def check_masking(
     model: nn.Module,
     x: Tensor,
@@ -156,38 +176,82 @@ def check_masking(
     | `more_restarts` (two of every example) is 10 points under `rob_acc` | success depends on luck |
     | `transfer` is under `rob_acc` | another model's gradient fools it more often than its own, which is masked |
     | `huge_eps` (the whole box [0, 1]) is over chance | the attack fails even where every image is allowed |
+    | `gradient_noise` is over 10 % | the gradient is random: two at the same image differ |
+    | `promise` (`kept_promise` of eps / 10) is under 10 % | the gradient is shattered, or not that of the model |
+    | `smoothed` (a mean gradient of 4 points) is 10 points under all of these | the gradient is noisy |
+    | `square` (200 queries of Square Attack) is 2 points under all of these | a search without gradient does better |
+
+    `smoothed` and `square` attack what is left too. The gradient is called shattered if `near_promise`, that of a step
+    of eps / 10,000, is 50 % or more. Rounding with a straight-through gradient passes if the gradient predicts what a
+    step does, and no search does better.
     """
-
-    def n_robust(victim: nn.Module, x: Tensor, y: Tensor, threat: Threat, strength: Attack, seed: int = seed) -> int:
-        return int((~attack(victim, x, y, threat, strength, seed=seed)[1]).sum())
-
     model, threat, y = guarded(model), threat_model(norm, eps), whole_labels(y, len(x))
-    robust = (x[~fooled], y[~fooled], threat)
-    longer = settings.model_copy(update={"n_steps": 3 * settings.n_steps, "restarts": [0.0]})
-    restarted = settings.model_copy(update={"restarts": [0.0, 0.0]})
     measured = {
         "eps": eps,
         "zero_gradients": zero_gradients(model, x, y),
-        "rob_acc": len(robust[0]) / len(x),
-        "more_steps": n_robust(model, *robust, longer, seed + 1) / len(x),
-        "more_restarts": n_robust(model, *robust, restarted, seed + 1) / len(x),
-        "huge_eps": n_robust(model, x, y, whole_box(norm, x), settings) / len(x),
+        "rob_acc": (~fooled).double().mean().item(),
+        **_stronger(model, x[~fooled], y[~fooled], threat, settings, n=len(x), seed=seed),
+        "huge_eps": _n_robust(model, x, y, whole_box(norm, x), settings, seed) / len(x),
+        **promises(model, x, y, threat, generator(seed, "promises")),
     }
     if other is not None:
         x_adv, _ = attack(other, x, y, threat, settings, seed=seed)
         measured["transfer"] = (answers(model, x_adv, y)[1] < 0).double().mean().item()
-    _require_unmasked(measured, n_classes=model(x[:1]).shape[1])
+    _require_unmasked(measured, n=len(x), n_classes=model(x[:1]).shape[1])
     return measured
 
 
-def _require_unmasked(measured: dict[str, float], *, n_classes: int) -> None:
+def _n_robust(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, settings: Attack, seed: int) -> int:
+    return int((~attack(model, x, y, threat, settings, seed=seed)[1]).sum())
+
+
+def _stronger(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, settings: Attack, *, n: int, seed: int
+) -> dict[str, float]:
+    """Return the share of `n` images that each attack on those left, `x`, leaves again."""
+    draws, near = generator(seed, "masking"), threat_model(threat.norm, threat.eps / 4)
+    smooth = Smoothed(model, near, n_points=N_POINTS, generator=draws).eval()
+    victims = {
+        "more_steps": (model, settings.model_copy(update={"n_steps": 3 * settings.n_steps, "restarts": [0.0]})),
+        "more_restarts": (model, settings.model_copy(update={"restarts": [0.0, 0.0]})),
+        "smoothed": (smooth, settings.model_copy(update={"restarts": [], "n_queries": dict.fromkeys(NORMS, 0)})),
+    }
+    left = {name: _n_robust(victim, x, y, threat, by, seed + 1) for name, (victim, by) in victims.items()}
+    start = stripes(x, threat, draws)
+    _, margins = square(model, x, y, threat, start=start, n_queries=N_QUERIES, generator=draws)
+    left["square"] = int((margins < 0).sum())
+    return {name: count / n for name, count in left.items()}
+
+
+def _require_unmasked(measured: dict[str, float], *, n: int, n_classes: int) -> None:
     own = measured["rob_acc"]
     where = f"robust accuracy {own:.3f} at eps {measured['eps']:g} is not to be trusted: "
+    best = min(own, measured["more_steps"], measured["more_restarts"])
+    searched = max(SEARCH_SLACK, 1 / n) + 1e-9
+    kept, near = measured["promise"] >= SLACK, measured["near_promise"] >= 0.5
+    promise = "a step of eps / 10 brings {promise:.0%} of the change that the gradient promises, "
     limits = [
         (measured["zero_gradients"] <= SLACK, "{zero_gradients:.0%} of the gradients are exactly zero"),
+        (
+            measured["gradient_noise"] <= SLACK,
+            "two gradients at the same image differ by {gradient_noise:.0%}: a random gradient; average it over calls",
+        ),
+        (
+            kept or not near,
+            promise + "one of eps / 10,000 {near_promise:.0%}: a shattered gradient; attack without what oscillates",
+        ),
+        (
+            kept or near,
+            promise + "one of eps / 10,000 {near_promise:.0%}: not the model's gradient; repair its backward pass",
+        ),
+        (measured["smoothed"] >= best - SLACK, "{smoothed:.3f} with a mean gradient of points nearby; it is noisy"),
         (measured["more_steps"] >= own - SLACK, "{more_steps:.3f} with more steps; raise n_steps"),
         (measured["more_restarts"] >= own - SLACK, "{more_restarts:.3f} with more restarts; add restarts of share 0"),
         (measured.get("transfer", 1.0) >= own, "{transfer:.3f} by transfer from another model; it masks its gradient"),
+        (
+            measured["square"] >= min(best, measured["smoothed"]) - searched,
+            "{square:.3f} by a search without gradients; it masks its gradient",
+        ),
         (measured["huge_eps"] <= 1 / n_classes, "{huge_eps:.3f} where every image is allowed, above chance"),
     ]
     for holds, message in limits:

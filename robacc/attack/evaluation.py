@@ -1,12 +1,13 @@
 """Measure standard and robust accuracy of any model, example by example, and check the attack."""
 
+import warnings
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from robacc.attack.adversary import smallest_fooling_eps
 from robacc.attack.answers import answers, guarded
-from robacc.attack.diagnostics import check_attack, check_masking, check_model
+from robacc.attack.diagnostics import check_attack, check_masking, check_model, one_class
 from robacc.attack.inputs import ascending, check_images, check_order, whole_labels
 from robacc.images.sample import balanced_order
 from robacc.params import Attack
@@ -61,7 +62,7 @@ def evaluate(
     seed: int,
     order: Tensor | None = None,
     other: nn.Module | None = None,
-) -> tuple[Outcomes, dict[str, float]]:
+) -> tuple[Outcomes, dict[str, float | str]]:
     """Return the outcomes of all examples, and the measures of the checks.
 
     `x` is float [N, ...] in [0, 1], `y` is [N], whole numbers of any width. Neither is changed, also by a model that
@@ -72,6 +73,9 @@ def evaluate(
     `n_checked` examples (see `diagnostics`), for gradient masking at the middle eps of the grid. `other` is a model
     trained with another seed; it adds the check of transferred attacks. Last, `n_robust` examples are attacked. All
     these are the first of `order`, distinct indices. By default it is `balanced_order(y, seed=seed)`.
+
+    A model that answers one class for nearly everything is measured, with a warning: `note` among the measures says
+    so, and those of masking are left out. `one_class` is the share of the most frequent answer.
 
     | raises | if |
     |---|---|
@@ -88,16 +92,38 @@ def evaluate(
         check_model(each, x_checked, y_checked)
     model, other = guarded(model), guarded(other) if other is not None else None
     predicted, _ = answers(model, x, y)
-    middle = eps_grid[(len(eps_grid) - 1) // 2]
-    ends = sorted({middle, eps_grid[-1]})
-    checks, fooled = check_attack(model, x_checked, y_checked, norm, ends, settings, seed=seed)
-    masking = check_masking(
-        model, x_checked, y_checked, norm, middle, settings, fooled=fooled[0], seed=seed, other=other
-    )
+    share, note = one_class(y, predicted)
+    if note:
+        warnings.warn(f"the model {note}; not checked for gradient masking", stacklevel=2)
+    checks = _checks(model, x_checked, y_checked, norm, eps_grid, settings, seed=seed, other=other, masking=not note)
     indices = order[:n_robust]
     fooling = smallest_fooling_eps(model, x[indices], y[indices], norm, eps_grid, settings, seed=seed)
-    renamed = {f"masking_{name}": value for name, value in masking.items()}
-    return Outcomes(y, predicted, norm, eps_grid, indices, fooling), {**checks, **renamed}
+    return Outcomes(y, predicted, norm, eps_grid, indices, fooling), {"one_class": share, "note": note, **checks}
+
+
+def _checks(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    norm: str,
+    eps_grid: list[float],
+    settings: Attack,
+    *,
+    seed: int,
+    other: nn.Module | None,
+    masking: bool,
+) -> dict[str, float]:
+    """Return the measures of the attack at the middle and the last eps, and those of `masking` at the middle."""
+    middle = eps_grid[(len(eps_grid) - 1) // 2]
+    ends = sorted({middle, eps_grid[-1]})
+    measured, fooled = check_attack(model, x, y, norm, ends, settings, seed=seed)
+    if not masking:
+        return measured
+    if other is not None and (note := one_class(y, answers(other, x, y)[0])[1]):
+        warnings.warn(f"the other model {note}; no examples are transferred from it", stacklevel=3)
+        other = None
+    found = check_masking(model, x, y, norm, middle, settings, fooled=fooled[0], seed=seed, other=other)
+    return {**measured, **{f"masking_{name}": value for name, value in found.items()}}
 
 
 def _checked(settings: Attack, **counts: int) -> Attack:

@@ -215,12 +215,15 @@ def size_table(sizes: pd.DataFrame) -> pd.DataFrame:
     return (100 * table).round(2).reset_index()
 
 
-def robust_table(accuracy: pd.DataFrame) -> pd.DataFrame:
+def robust_table(accuracy: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
     """Return accuracies in percent, as mean and range over seeds.
 
-    Each training has a row. Each attack has a column, beside standard accuracy on all images and on those attacked.
+    Each training has a row. Each attack has a column, beside standard accuracy on all images and on those attacked. A
+    star marks a training of which some model has a note.
     """
     rows = accuracy[accuracy.natural_fraction == 0].assign(training=_training)
+    marked = checks[noted(checks) & (checks.natural_fraction == 0)].model
+    rows["training"] += rows.model.isin(marked).map({True: " *", False: ""})
     attack = rows.norm_test + rows.eps_test.map(" {:g}".format)
     rows["attack"] = attack.where(rows.norm_test != "none", "standard accuracy" + rows.images.map(ON))
     table = rows.pivot_table(index="training", columns="attack", values="accuracy", aggfunc=percent, sort=False)
@@ -246,8 +249,7 @@ def opinion_table(opinions: pd.DataFrame) -> pd.DataFrame:
     """
     names = {"pgd": "PGD", "autoattack": "AutoAttack", "worst": "either: pointwise worst case"}
     rows = opinions.assign(training=_training, attack=opinions.attack.map(names))
-    mixed = rows.natural_fraction.map(", {:.0%} natural".format).where(rows.natural_fraction > 0, "")
-    rows["training"] += mixed
+    rows["training"] += _mixed(rows)
     rows["ball"] = rows.norm_test + rows.eps_test.map(" eps {:g}".format)
     table = rows.pivot_table(
         index=["training", "ball"], columns="attack", values="accuracy", aggfunc=percent, sort=False
@@ -256,22 +258,49 @@ def opinion_table(opinions: pd.DataFrame) -> pd.DataFrame:
 
 
 def masking_text(checks: pd.DataFrame) -> str:
-    """Return the extremes over all models of the checks of gradient masking, in words."""
+    """Return the extremes over all models of the checks of gradient masking, in words.
+
+    A model with a note was not checked.
+    """
 
     def largest(change: pd.Series) -> str:
         return f"{100 * change.max():.1f}"
 
+    checks = checks[~noted(checks)]
+    if checks.empty:
+        return "none could be checked"
     own = checks.masking_rob_acc
     parts = [
         f"at most {largest(checks.masking_zero_gradients)} % of a model's gradients exactly zero",
+        f"two gradients at an image differ by at most {largest(checks.masking_gradient_noise)} %",
+        f"a step of a tenth of eps brings at least {100 * checks.masking_promise.min():.0f} % of the change that the "
+        "gradient promises",
         f"three times the steps find at most {largest(own - checks.masking_more_steps)} points more",
         f"two restarts of all at most {largest(own - checks.masking_more_restarts)}",
+        f"a mean gradient of points nearby at most {largest(own - checks.masking_smoothed)}",
+        f"a search without gradients at most {largest(own - checks.masking_square)}",
         f"accuracy with the whole box allowed is at most {largest(checks.masking_huge_eps)} %",
     ]
-    if "masking_transfer" in checks:
+    if "masking_transfer" in checks and checks.masking_transfer.notna().any():
         weaker = 100 * (checks.masking_transfer - own).min()
         parts.append(f"examples made on another seed's model leave at least {weaker:.1f} points more standing")
     return "; ".join(parts)
+
+
+def noted(checks: pd.DataFrame) -> pd.Series:
+    """Return which rows of the checks have a note: the model answers one class for nearly everything."""
+    return checks.note.notna() & (checks.note != "")
+
+
+def notes(checks: pd.DataFrame) -> pd.DataFrame:
+    """Return the models whose accuracy is that of a constant, with a row for each; there may be none."""
+    rows = checks[noted(checks)]
+    columns = {"model": rows.model + _mixed(rows), "seed": rows.seed, "attacked in": rows.norm}
+    return pd.DataFrame({**columns, "robust accuracy says nothing, as the model": rows.note})
+
+
+def _mixed(rows: pd.DataFrame) -> pd.Series:
+    return rows.natural_fraction.map(", {:.0%} natural".format).where(rows.natural_fraction > 0, "")
 
 
 def shown(dataset: str, tables: dict[str, pd.DataFrame]) -> dict:
@@ -315,7 +344,7 @@ def paired_table(pairs: pd.DataFrame) -> pd.DataFrame:
 
     Each pair of models has a row.
     """
-    ours = pairs.model + pairs.natural_fraction.map(", {:.0%} natural".format).where(pairs.natural_fraction > 0, "")
+    ours = pairs.model + _mixed(pairs)
     points = [
         f"{100 * gap:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
         for gap, low, high in zip(pairs.difference, pairs.low, pairs.high, strict=True)
