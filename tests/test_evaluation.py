@@ -9,7 +9,20 @@ from robacc.attack.evaluation import evaluate
 from robacc.attack.norms import threat_model
 from robacc.images.sample import balanced_order
 from robacc.nets.model import CHUNK, predict
-from tests.made_up_attacks import FLAT, GRID, Answers, Bands, Lying, Scaled, Sees, asked, both_norms, strong, weak
+from tests.made_up_attacks import (
+    FLAT,
+    GRID,
+    Answers,
+    Bands,
+    Lottery,
+    Lying,
+    Scaled,
+    Sees,
+    asked,
+    both_norms,
+    strong,
+    weak,
+)
 
 across_chunks = pytest.mark.parametrize("n", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
 
@@ -414,9 +427,9 @@ def test_the_attack_alone_refuses_the_same(linear, pixels):
 
 def test_evaluate_stops_when_a_check_fails():
     """No step leads anywhere, and only the middle of the grid has starts that fool."""
-    x, y = torch.full((40, 1, 1, 1), 0.5), torch.zeros(40, dtype=torch.long)
+    x, y = torch.full((40, 1, 1, 2), 0.5), torch.zeros(40, dtype=torch.long)
     with pytest.raises(AssertionError, match="robust accuracy rises with eps"):
-        evaluate(Bands((0.01, 0.03)).eval(), x, y, "linf", GRID["linf"], weak(), n_robust=40, n_checked=40, seed=0)
+        evaluate(Lottery((0.01, 0.03)).eval(), x, y, "linf", GRID["linf"], weak(), n_robust=40, n_checked=40, seed=0)
 
 
 def test_evaluate_refuses_a_model_that_no_attack_can_use(linear, pixels):

@@ -213,14 +213,14 @@ def check_masking(
     | AssertionError if | reason |
     |---|---|
     | an error of `check_gradient` | the gradient leads no attack |
-    | `more_steps` (three times the steps from the same start) is 10 points under `rob_acc` | the attack stops too early |
+    | `more_steps` (three times the steps, the same start) is 10 points under `rob_acc` | the attack stops too early |
     | `more_restarts` (two of every example) is 10 points under `rob_acc` | success depends on luck |
     | `transfer` is under `rob_acc` | another model's gradient fools it more often than its own, which is masked |
     | `huge_eps` (the whole box [0, 1]) is over chance | the attack fails even where every image is allowed |
     | `smoothed` (a mean gradient of 4 points) is 10 points under all of these | the gradient is noisy |
     | `square` (200 queries of Square Attack) is 2 points under all of these | a search without gradient does better |
 
-    `smoothed` and `square` attack what is left too. Rounding with a straight-through gradient passes if the gradient
+    `smoothed` and `square` attack what is left too. Rounding with a straight-through gradient passes if that gradient
     predicts what a step does, and no search does better.
     """
     model, threat, y = guarded(model), threat_model(norm, eps), whole_labels(y, len(x))
