@@ -13,7 +13,6 @@ from tests.made_up_attacks import (
     FLAT,
     GRID,
     Answers,
-    Bands,
     Lottery,
     Lying,
     Scaled,
