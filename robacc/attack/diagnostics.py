@@ -13,7 +13,6 @@ from robacc.attack.inputs import check_images, whole_labels
 from robacc.attack.norms import Threat, threat_model, whole_box
 from robacc.attack.pgd import input_gradient
 from robacc.attack.square import square, stripes
-from robacc.balls import NORMS
 from robacc.nets.model import frozen
 from robacc.params import Attack
 from robacc.seeding import generator
@@ -254,7 +253,7 @@ def _stronger(
     }
     left = {}
     for name, (victim, change, seed_of_starts) in victims.items():
-        by = settings.model_copy(update=change | {"n_queries": dict.fromkeys(NORMS, 0)})
+        by = settings.model_copy(update=change | {"n_queries": dict.fromkeys(settings.n_queries, 0)})
         left[name] = _n_robust(victim, x, y, threat, by, seed_of_starts)
     start = stripes(x, threat, draws)
     _, margins = square(model, x, y, threat, start=start, n_queries=N_QUERIES, generator=draws)
