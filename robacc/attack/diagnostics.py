@@ -246,14 +246,14 @@ def _stronger(
     """Return the share of `n` images that each attack on those left, `x`, leaves again."""
     draws, near = generator(seed, "masking"), threat_model(threat.norm, threat.eps / 4)
     smooth = Smoothed(model, near, n_points=N_POINTS, generator=draws).eval()
-    victims = {
+    victims: dict[str, tuple[nn.Module, dict[str, object], int]] = {
         "more_steps": (model, {"quick_steps": 3 * settings.n_steps, "restarts": []}, seed),
         "more_restarts": (model, {"restarts": [0.0, 0.0]}, seed + 1),
         "smoothed": (smooth, {"restarts": []}, seed + 1),
     }
     left = {}
     for name, (victim, change, seed_of_starts) in victims.items():
-        by = settings.model_copy(update=change | {"n_queries": dict.fromkeys(settings.n_queries, 0)})
+        by = settings.model_copy(update={**change, "n_queries": dict.fromkeys(settings.n_queries, 0)})
         left[name] = _n_robust(victim, x, y, threat, by, seed_of_starts)
     start = stripes(x, threat, draws)
     _, margins = square(model, x, y, threat, start=start, n_queries=N_QUERIES, generator=draws)
