@@ -48,13 +48,13 @@ def autoattack(
     attack skips the examples that an earlier attack fooled. `x` is float [N, C, H, W] in [0, 1], `y` is [N].
 
     A success counts only if the adversarial example is in the ball and in [0, 1]. A second forward pass must also
-    misclassify it. A tie at the top counts as an error, of images and of adversarial examples. PyTorch's global CPU
-    generator keeps its state. Raises the errors of `answers`, `n_targets` and `threat_model`.
+    misclassify it. A tie at the top counts as an error, of images and of adversarial examples. PyTorch's global
+    generators keep their state. Raises the errors of `answers`, `n_targets` and `threat_model`.
     """
     threat = threat_model(norm, eps)
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
     fooled_by = ["none" if right else "misclassified" for right in answers(model, x, y)[1] < 0]
-    with frozen(model), torch.random.fork_rng(devices=[]):
+    with frozen(model), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         targets = n_targets(model(x[:1]).shape[1])
         for name in attacks:
             rest = [i for i, who in enumerate(fooled_by) if who == "none"]

@@ -2,7 +2,7 @@
 
 Every process holds the whole model and computes its share of each batch. Gradients are averaged, so all processes take
 the same step. Up to rounding, it is the step of one process with the whole batch. The attack needs no communication.
-GPUs (nccl) are untested. Several processes and hosts on CPUs (gloo) are tested.
+Several processes and hosts on CPUs (gloo) are tested, and a group of one process on a GPU (nccl), not several GPUs.
 """
 
 import json
@@ -100,8 +100,12 @@ class Group(World):
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         if self.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-            return DistributedDataParallel(model, device_ids=[self.local_rank], forward_sync_buffers=False)
-        return DistributedDataParallel(join_batch_norms(model), forward_sync_buffers=False)
+            joined = DistributedDataParallel(model, device_ids=[self.local_rank])
+        else:
+            joined = DistributedDataParallel(join_batch_norms(model))
+        # Joint batch norms are the same in every process. Before 2.13 PyTorch has another name for the argument.
+        joined.broadcast_buffers = False
+        return joined
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum of `values` over all processes."""
