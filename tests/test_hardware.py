@@ -1,17 +1,22 @@
 """Where a job is trained: what is chosen, and mixed precision as far as a CPU has it."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from robacc.attack.pgd import cross_entropy, input_gradient
+from robacc.attack.norms import threat_model
+from robacc.attack.pgd import cross_entropy, input_gradient, pgd
 from robacc.balls import STANDARD, Ball
 from robacc.images.in_memory import Images
 from robacc.nets import model as nets
+from robacc.training import hardware as hardware_module
 from robacc.training import train as training
-from robacc.training.hardware import CPU, Hardware, OnDevice, choose, for_evaluation
+from robacc.training.hardware import CPU, GRAPHS, Hardware, OnDevice, OneGraph, choose, for_evaluation
 from robacc.training.jobs import Job
 from robacc.training.train import Progress, train, train_step
 from tests.recipes_made_up import random_images, tiny
@@ -141,6 +146,84 @@ def test_the_scale_of_the_loss_is_resumed(images, tmp_path, monkeypatch):
         assert torch.equal(one, other)
 
 
+# ---- Compilation and CUDA graphs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["default", GRAPHS])
+def test_the_whole_net_is_one_graph_in_training_and_one_in_the_attack(mode, images, monkeypatch):
+    """Layers compiled one by one were slower on a GPU than no compilation."""
+    graphs: list[int] = []
+
+    def count(graph: torch.fx.GraphModule, _: list) -> Callable:
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, mode=None: compile_(function, backend=count))
+    torch._dynamo.reset()
+    x, _ = images.first(4)
+    for seed in range(3):  # other nets of the kind are not compiled again
+        plain = nets.build("small_cnn", mean=[0.13], std=[0.31], seed=seed)
+        model = replace(CPU, compile_mode=mode).prepare(nets.build("small_cnn", mean=[0.13], std=[0.31], seed=seed))
+        with nets.frozen(model):
+            torch.testing.assert_close(model(x.requires_grad_()), plain.eval()(x))
+        model.train()(x.detach())
+        assert list(model.state_dict()) == list(plain.state_dict())
+    assert len(graphs) == 2
+
+
+def test_without_cuda_graphs_the_attack_is_pgd_itself():
+    assert [replace(CPU, compile_mode=mode).attack() for mode in (None, "default")] == [pgd, pgd]
+    assert isinstance(replace(CPU, compile_mode=GRAPHS).attack(), OneGraph)
+
+
+class Recorder:
+    """A graph on the CPU: what runs again on the same tensors, into the same result."""
+
+    n = 0
+
+    def __call__(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        self.n += 1
+        result = run()
+        return lambda: result.copy_(run().clone()), result
+
+
+def test_one_graph_gives_what_pgd_gives_whatever_changes(images):
+    model, record = net(), Recorder()
+    attack = OneGraph(record)
+    x, y = images.first(12)
+    how = {"n_steps": 2, "step_size": 0.3}
+    a, b, short = slice(0, 6), slice(6, 12), slice(0, 4)
+    calls = [(a, 0.1), (a, 0.2), (b, 0.2), (a, 0.2), (b, 0.2), (short, 0.2), (short, 0.2), (b, 0.3)]
+    recorded = []
+    for number, (part, eps) in enumerate(calls):
+        if number == 4:  # a step of the optimiser
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(0.02 * parameter.sign())
+        given = model, x[part], y[part], threat_model("linf", eps)
+        start = (x[part] + 0.05 * number * eps).clamp(0, 1)
+        torch.testing.assert_close(attack(*given, start=start, **how), pgd(*given, start=start, **how))
+        recorded.append(record.n)
+    assert recorded == [0, 0, 1, 1, 1, 1, 2, 2]  # what repeats the constants of the call before
+
+
+def test_training_attacks_as_the_hardware_says(images, monkeypatch):
+    """With the graph of the whole attack a step is the same step."""
+    graphs = replace(CPU, compile_mode=GRAPHS)
+    monkeypatch.setattr(Hardware, "prepare", lambda self, model: model)
+    record = Recorder()
+    monkeypatch.setattr(hardware_module, "cuda_graph", record)
+    results = []
+    for hardware in (CPU, graphs):
+        monkeypatch.setattr(training, "choose", lambda *_, hardware=hardware, **__: hardware)
+        files = {"checkpoint": Path("none"), "checkpoint_every": 100, "log_every": 1}
+        results.append(train(Job(Ball("l2", 1.0), 40, 1, 0.5), images, tiny(batch_size=9), **files))
+    assert record.n == 1
+    for one, other in zip(*(result.model.state_dict().values() for result in results), strict=True):
+        assert torch.equal(one, other)
+
+
 # ---- Evaluation ---------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +233,16 @@ def test_on_the_cpu_evaluation_asks_the_model_itself(monkeypatch):
     assert for_evaluation(model, "auto") is model
     with pytest.raises(ValueError, match="expected hardware to be one of"):
         for_evaluation(model, "tpu")
+
+
+def test_evaluation_on_a_gpu_rounds_no_factors(monkeypatch):
+    pretend(monkeypatch, n_gpus=1)
+    monkeypatch.setattr(hardware_module, "OnDevice", lambda model, device: model)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=True))
+    for_evaluation(nn.Linear(3, 2), "auto")
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_a_model_elsewhere_gives_the_same_logits_and_gradients(images):

@@ -34,7 +34,7 @@ class Progress:
     """The state of a running job, as in a checkpoint, and its hardware.
 
     `log` has one row for every `log_every` steps. `joined` is `model` with gradients averaged over the processes of
-    `world`, for the optimiser step. The attack calls `model` itself, without communication.
+    `world`, for the optimiser step. `attack` calls `model` itself, without communication.
     """
 
     model: nn.Module
@@ -43,11 +43,13 @@ class Progress:
     log: list[dict]
     hardware: Hardware = CPU
     world: World = ALONE
+    attack: Callable[..., Tensor] = field(init=False)
     joined: nn.Module = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
 
     def __post_init__(self) -> None:
-        self.joined, self.scaler = self.world.join(self.model), self.hardware.scaler()
+        self.attack, self.scaler = self.hardware.attack(), self.hardware.scaler()
+        self.joined = self.world.join(self.model)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -78,18 +80,20 @@ def adversarial_batch(
     natural: int,
     noise: torch.Generator,
     part_of: tuple[int, int] | None = None,
+    attack: Callable[..., Tensor] = pgd,
 ) -> Tensor:
     """Return `x` [B, ...] with all examples but the first `natural` replaced by PGD's last iterates.
 
     `part_of` = (first, total) says that `x` is part of a batch of `total` examples, from index `first` on. `natural`
     then counts from the start of the whole batch. Up to rounding, the result is that part of the whole batch's result.
+    `attack` is `pgd` or `Hardware.attack()`.
     """
     first, total = part_of or (0, len(x))
     kept = min(max(natural - first, 0), len(x))
     if threat.eps == 0 or kept == len(x):
         return x
     clean, x, y = x[:kept], x[kept:], y[kept:]
-    x_adv = pgd(
+    x_adv = attack(
         model,
         x,
         y,
@@ -124,6 +128,7 @@ def train_step(progress: Progress, x: Tensor, y: Tensor, job: Job, recipe: Recip
             natural=round(job.natural_fraction * total),
             noise=generator(job.seed, "start", progress.step),
             part_of=(mine.start, total),
+            attack=progress.attack,
         )
     lr = learning_rate(recipe, done)
     for group in progress.optimizer.param_groups:
