@@ -7,10 +7,10 @@ export PYTHONHASHSEED := 0
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help repro status autoattack share collect test smoke bench check report dag clean
+.PHONY: help repro status autoattack share collect test smoke bench gpu-check check report dag clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9_]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_]+):[^#]*## /\1\t/' | expand -t 24
+	@grep -hE '^[a-z0-9_-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_-]+):[^#]*## /\1\t/' | expand -t 24
 
 repro: $(READY)  ## fetch the data, run every stage that is not up to date, say where the report is
 	@python -m stages.check
@@ -65,6 +65,10 @@ bench: $(READY)  ## measure the hot loops beside the peers'; writes benchmarks/
 	python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
 	dvc repro train@mnist-standard train@mnist-linf-0.1
 	python -m benchmarks.bench
+
+gpu-check: $(READY)  ## measure steps, precisions and attacks on a GPU in ten minutes (on a CPU what it can); writes benchmarks/gpu/
+	dvc repro code fetch@mnist
+	python -m benchmarks.gpu_check
 
 check: $(READY)  ## lint, format and type checks
 	ruff check .
