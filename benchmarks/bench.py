@@ -21,10 +21,9 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contestants import PEERS, by_torchattacks, ours
-from benchmarks.nets import plain
+from benchmarks.nets import multiply_adds, plain
 from robacc import parallel
 from robacc.attack.adversary import smallest_fooling_eps
 from robacc.attack.norms import threat_model
@@ -65,13 +64,6 @@ def once(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
         run()
         times[name] = time.perf_counter() - begin
     return times
-
-
-def multiply_adds(net: nn.Module, x: Tensor) -> float:
-    """Return the multiply-adds of one image through a plain net."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(x[:1])
-    return counter.get_total_flops() / 2
 
 
 def training_step(net: nn.Module, attack: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> None:

@@ -3,7 +3,8 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from robacc.nets.layers import FlattenChannelsLast, StridedPair
 
@@ -22,3 +23,10 @@ def plain(net: nn.Sequential) -> nn.Sequential:
         else:
             layers.append(FlattenChannelsLast() if isinstance(layer, FlattenChannelsLast) else layer)
     return nn.Sequential(*layers).to(memory_format=torch.contiguous_format)
+
+
+def multiply_adds(net: nn.Module, x: Tensor) -> float:
+    """Return the multiply-adds of one image through a plain net."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(x[:1])
+    return counter.get_total_flops() / 2
