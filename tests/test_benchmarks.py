@@ -8,7 +8,7 @@ from robacc.nets.layers import StridedPair
 
 
 def test_the_peers_net_is_a_copy_and_leaves_ours_in_its_own_layout() -> None:
-    net = nets.build("small_cnn", mean=[0.5], std=[0.5], seed=0).eval()
+    net = nets.build("narrow_cnn", mean=[0.5], std=[0.5], seed=0).eval()
     assert isinstance(net, torch.nn.Sequential)
     layouts = {name: parameter.stride() for name, parameter in net.named_parameters()}
     theirs = plain(net).eval()

@@ -24,10 +24,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     yaml = YAML()
     content = yaml.load(ROOT / "params.yaml")
     small = {"batch_size": 4, "attack_steps": 1, "attack_step_size": 1.0}
-    content["recipes"]["mnist-paper"] |= {**small, "arch": "small_cnn"}
+    content["recipes"]["mnist-paper"] |= {**small, "arch": "narrow_cnn"}
     content["recipes"]["cifar10-paper"] |= small
     content["recipes"]["restricted-imagenet-paper"] |= small
-    content["recipes"]["mnist-laptop"] |= {"arch": "small_cnn", "batch_size": 50}
+    content["recipes"]["mnist-laptop"] |= {"arch": "narrow_cnn", "batch_size": 50}
     yaml.dump(content, tmp_path / "params.yaml")
     images = random_images(60)
     for split in ("train", "test"):
@@ -83,8 +83,8 @@ def test_evaluation_and_autoattack_are_compared_image_by_image(project, monkeypa
 def test_the_real_attacks_run_where_the_model_is(project):
     from robacc.nets import model as nets
 
-    model = nets.build("small_cnn", mean=[0.1], std=[0.3], seed=0)
-    spec = {"arch": "small_cnn", "mean": [0.1], "std": [0.3], "n_classes": 10}
+    model = nets.build("narrow_cnn", mean=[0.1], std=[0.3], seed=0)
+    spec = {"arch": "narrow_cnn", "mean": [0.1], "std": [0.3], "n_classes": 10}
     nets.save(model, project / "net", spec)
     sizes = replace(ON_CPU, n_attacked=4, n_autoattack=2)
     with pytest.warns(UserWarning, match="answers class"):

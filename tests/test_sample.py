@@ -161,9 +161,9 @@ def run(tmp_path, monkeypatch):
     y = labelled([50, 20, 10], shuffle=2) // 3
     x = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (len(y), 1, 28, 28), dtype=np.uint8))
     in_memory.save(x, y, Path("data/mnist/test.safetensors"))
-    about = {"arch": "small_cnn", "mean": [0.1], "std": [0.3], "n_classes": 10}
+    about = {"arch": "narrow_cnn", "mean": [0.1], "std": [0.3], "n_classes": 10}
     for seed, name in enumerate(("mnist-l2-1.5/seed0", "mnist-judges/standard", "mnist-judges/robust")):
-        net = nets.build("small_cnn", mean=[0.1], std=[0.3], seed=seed)
+        net = nets.build("narrow_cnn", mean=[0.1], std=[0.3], seed=seed)
         nets.save(net, Path(f"models/{name}.safetensors"), about)
     return y
 

@@ -115,7 +115,7 @@ def test_where_all_are_fooled_it_asks_once(linear, pixels):
 @both_norms
 def test_it_finds_as_much_as_its_authors_package_with_as_many_queries(norm):
     """On a net with convolutions, from four seeds: within 10 points."""
-    net = build("small_cnn", mean=[0.5], std=[0.25], seed=3).eval()
+    net = build("narrow_cnn", mean=[0.5], std=[0.25], seed=3).eval()
     x = torch.rand(60, 1, 28, 28, generator=generator(0, "images"))
     y, eps, n_queries = predict(net, x), {"linf": 0.03, "l2": 0.6}[norm], 100
     ours = theirs = 0

@@ -27,10 +27,10 @@ ATTACK = dict(weak(n_steps=20))
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Give a folder with 100 images and two models of linf 0.3. The second answers class 3 for all of them."""
-    spec = {"arch": "small_cnn", "mean": [0.5], "std": [0.25], "n_classes": 10}
+    spec = {"arch": "narrow_cnn", "mean": [0.5], "std": [0.25], "n_classes": 10}
     x = torch.rand(100, 1, 28, 28, generator=generator(0, "images"))
     x = (255 * x).round().to(torch.uint8)
-    net = nets.build("small_cnn", mean=[0.5], std=[0.25], seed=0).eval()
+    net = nets.build("narrow_cnn", mean=[0.5], std=[0.25], seed=0).eval()
     bias = net[1][-1].bias
     with torch.no_grad():
         bias -= net(x / 255).mean(0)
