@@ -55,8 +55,8 @@ def visualize_one(task: Task, on_progress, *, settings: Visualize, device: str):
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write results/visualize/<dataset>-<ball>/: pictures.npz of the first seed, numbers.csv of all seeds."""
-    from robacc import params
+    """Write results/visualize/<dataset>-<ball>/: pictures.npz of the first seed, numbers.csv of all attacked seeds."""
+    from robacc import params, plan
     from robacc.files import must_exist, write_arrays, write_csv
     from robacc.parallel import parallel
 
@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
     folder = Path("models") / name
     tasks = [
         Task(args.dataset, must_exist(folder / f"{model_name(seed, 0.0)}.safetensors"), seed)
-        for seed in range(p.datasets[args.dataset].n_seeds)
+        for seed in plan.attacked(p.datasets[args.dataset].seeds, args.ball)
     ]
     work = partial(visualize_one, settings=p.visualize[args.dataset], device=p.training.hardware)
     results = parallel(work, tasks, units=[1] * len(tasks), unit="models", n_workers=cli.n_workers())

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from robacc.attack.adversary import smallest_fooling_eps
@@ -41,8 +42,8 @@ class Outcomes:
 
     def arrays(self) -> dict[str, Tensor]:
         """Return the outcomes of all examples as named tensors, to be written to a file."""
-        correct = self.predicted == self.y
-        return {"correct": correct, "predicted": self.predicted, f"{self.norm}-fooling-eps": self.fooling_eps}
+        attacked = {f"{self.norm}-fooling-eps": self.fooling_eps} if self.eps_grid else {}
+        return {"correct": self.predicted == self.y, "predicted": self.predicted, **attacked}
 
 
 def evaluate(
@@ -92,6 +93,18 @@ def evaluate(
     fooling = smallest_fooling_eps(model, x[:n_robust], y[:n_robust], norm, eps_grid, settings, seed=seed)
     renamed = {f"masking_{name}": value for name, value in masking.items()}
     return Outcomes(y, predicted, norm, eps_grid, fooling), {**checks, **renamed}
+
+
+def standard(model: nn.Module, x: Tensor, y: Tensor, *, n_checked: int) -> Outcomes:
+    """Return the outcomes of all examples without an attack, as `evaluate` has them.
+
+    The arguments are those of `evaluate`. Raises its errors of model, images and labels.
+    """
+    check_images(x)
+    y = whole_labels(y, len(x))
+    check_model(model, x[:n_checked], y[:n_checked])
+    predicted, _ = answers(guarded(model), x, y)
+    return Outcomes(y, predicted, "", [], torch.empty(0))
 
 
 def _checked(settings: Attack, **counts: int) -> Attack:
