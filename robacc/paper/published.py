@@ -6,7 +6,8 @@ source are used; a row that nobody here has read may stand there without numbers
 
 import pandas as pd
 
-ADVERSARIAL = ("standard", "pgd")  # the trainings that are the paper's
+TRAININGS = ("standard", "pgd")  # that are the paper's
+PAPER = "Tsipras et al. 2019, Table 4"
 
 
 def read(table: pd.DataFrame) -> pd.DataFrame:
@@ -27,7 +28,7 @@ def read(table: pd.DataFrame) -> pd.DataFrame:
 def of_paper(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """Return the rows of `read` with nets of `dataset` that were trained as in the paper, all adversarial."""
     rows = read(table)
-    return rows[(rows.dataset == dataset) & rows.training.isin(ADVERSARIAL) & (rows.natural_fraction == 0)]
+    return rows[(rows.dataset == dataset) & rows.training.isin(TRAININGS) & (rows.natural_fraction == 0)]
 
 
 def gains(table: pd.DataFrame, dataset: str) -> list[str]:
@@ -41,6 +42,14 @@ def gains(table: pd.DataFrame, dataset: str) -> list[str]:
             each = [f"{row.norm} eps {row.eps:g}: {row.std_acc - base:+.2f}" for row in robust.itertuples()]
             lines.append(f"{'; '.join(each)} points ({source})")
     return lines
+
+
+def table_4(table: pd.DataFrame, dataset: str, norm: str, eps: float, natural_fraction: float) -> str:
+    """Return the paper's own standard and robust accuracy of one net, or "" where nobody has filled them in."""
+    rows = read(table)
+    same = (rows.dataset == dataset) & (rows.norm == norm) & (rows.eps == eps)
+    own = rows[same & (rows.source == PAPER) & (rows.natural_fraction == natural_fraction)]
+    return f"{own.std_acc.iloc[0]:.2f} / {own.rob_acc.iloc[0]:.2f}" if len(own) else ""
 
 
 def halves(table: pd.DataFrame, dataset: str) -> list[str]:
