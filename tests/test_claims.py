@@ -148,7 +148,11 @@ def test_c3_is_a_trend_and_a_total(moved, change, verdict):
 
 @pytest.mark.parametrize(
     ("first", "said"),
-    [(0.02, "it rises up to l2 eps 0.5"), (-0.02, "it falls up to l2 eps 0.5"), (0.002, "it may rise or fall up to")],
+    [
+        (0.02, "to l2 eps 0.5 standard accuracy rises;"),
+        (-0.02, "to l2 eps 0.5 standard accuracy falls;"),
+        (0.002, "to linf eps 0.1 standard accuracy may rise or fall."),
+    ],
 )
 def test_c3_says_what_happens_at_small_eps_and_is_not_decided_by_it(first, said):
     claim = claims.decline_with_eps(over_eps(-0.05, -0.05, first), margin=0.001, published=[])

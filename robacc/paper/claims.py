@@ -161,7 +161,8 @@ def decline_with_eps(contrasts: pd.DataFrame, *, margin: float, published: list[
             _measure(row, f"std_acc, {norm} eps {row.eps:g} minus eps {row.eps_base:g}") for _, row in own.iterrows()
         ]
         first = own.iloc[0]
-        findings.append(f"it {CHANGES[_word(first, direction=1, margin=margin)]} up to {norm} eps {first.eps:g}")
+        change = CHANGES[_word(first, direction=1, margin=margin)]
+        findings.append(f"to {norm} eps {first.eps:g} standard accuracy {change}")
     return Claim(
         "C3",
         "Standard accuracy declines steadily as the training eps grows, for l2 and linf.",
@@ -170,9 +171,7 @@ def decline_with_eps(contrasts: pd.DataFrame, *, margin: float, published: list[
         "Figure 7",
         readings,
         measures,
-        f"Finding at small eps: standard accuracy, from that of standard training, {'; '.join(findings)}."
-        if findings
-        else "",
+        f"Finding at small eps, from standard training on: {'; '.join(findings)}." if findings else "",
         published,
     )
 
