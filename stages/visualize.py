@@ -56,8 +56,8 @@ def visualize_one(task: Task, on_progress, *, sample_seed: int, settings: Visual
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write results/visualize/<dataset>-<ball>/: pictures.npz of the first seed, numbers.csv of all seeds."""
-    from robacc import params
+    """Write results/visualize/<dataset>-<ball>/: pictures.npz of the first seed, numbers.csv of all attacked seeds."""
+    from robacc import params, plan
     from robacc.files import must_exist, write_arrays, write_csv
     from robacc.parallel import parallel
 
@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
     folder = Path("models") / name
     tasks = [
         Task(args.dataset, must_exist(folder / f"{model_name(seed, 0.0)}.safetensors"), seed)
-        for seed in range(dataset.n_seeds)
+        for seed in plan.attacked(dataset.seeds, args.ball)
     ]
     settings, device = p.visualize[args.dataset], p.training.hardware
     work = partial(visualize_one, sample_seed=dataset.sample_seed, settings=settings, device=device)
