@@ -94,7 +94,6 @@ def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
                 "rob_acc",
                 "more_steps",
                 "more_restarts",
-                "scaled",
                 "huge_eps",
                 "gradient_noise",
             )

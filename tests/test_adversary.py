@@ -170,6 +170,7 @@ def watched(eps: float) -> tuple[Linf, list[float], list[float]]:
     ("n_steps", "radii"), [(4, [2, 1.5, 1, 1]), (5, [2, 1.6, 1.2, 1, 1]), (3, [2, 4 / 3, 1]), (2, [2, 1])]
 )
 def test_the_ball_shrinks_to_eps_over_half_of_the_steps(n_steps, radii, linear, pixels):
+    # trap 23: sizes are shares of eps
     model, x = linear(), pixels(6, 0.4, 0.6)
     threat, steps, seen = watched(1e-6)
     strongest(model, x, predict(model, x), threat, start=x, n_steps=n_steps, step_size=1e-6, first_radius=2.0)

@@ -38,7 +38,7 @@ IMPORTS: dict[str, set[str]] = {
     "training": {"attack", "balls", "files", "images", "nets", "parallel", "params", "provenance", "seeding"},
     "plan": {"balls", "params", "training"},
     "paper": {"attack", "datasets", "images", "nets", "params", "seeding"},
-    "report": {"balls", "datasets", "files", "paper", "provenance"},
+    "report": {"balls", "datasets", "files", "paper", "params", "provenance"},
 }
 # Modules that are imported by a name in a variable, which no reading of the code finds. `stages.identity` knows them.
 BY_NAME = {

@@ -15,7 +15,20 @@ from robacc.attack.pgd import random_start
 from robacc.nets.model import build, predict
 from robacc.params import Attack
 from robacc.seeding import generator
-from tests.made_up_attacks import FLAT, GRID, Answers, Bands, Lying, Scaled, Sees, asked, both_norms, strong, weak
+from tests.made_up_attacks import (
+    FLAT,
+    GRID,
+    Answers,
+    Bands,
+    Lottery,
+    Lying,
+    Scaled,
+    Sees,
+    asked,
+    both_norms,
+    strong,
+    weak,
+)
 
 # ---- The attack ---------------------------------------------------------------------------------------------------
 
@@ -187,7 +200,7 @@ def test_a_model_without_gradient_is_found(linear, pixels):
 
 def test_an_attack_that_stops_too_early_is_found(linear, between):
     # trap 32: the steps reach eps from the image, but not from most starts
-    with pytest.raises(AssertionError, match=r"1\.000 at eps 0\.02 .* 0\.000 with more steps"):
+    with pytest.raises(AssertionError, match=r"0\.\d+ at eps 0\.02 .* 0\.000 with more steps"):
         masking(linear(), *between(0.0175, 0.0195), weak(n_steps=10, step_size=0.2), eps=0.02)
 
 
@@ -280,8 +293,8 @@ def test_a_gradient_that_does_not_lead_is_named(norm, change, words, linear, pix
 
 
 def test_a_gradient_that_oscillates_in_part_is_found_by_its_mean(linear, pixels):
-    """Every third sign is wrong. A tenth of a step keeps its promise all the same."""
-    model, x = Sees(linear(), lambda z: z + 0.01 * torch.sin(300 * z)).eval(), pixels(80, 0.4, 0.6)
+    """Nearly every second sign is wrong. A tenth of a step keeps its promise all the same."""
+    model, x = Sees(linear(), lambda z: z + 0.01 * torch.sin(600 * z)).eval(), pixels(80, 0.4, 0.6)
     with pytest.raises(AssertionError, match=r"0\.0\d+ with a mean gradient of points nearby; it is noisy"):
         masking(model, x, predict(model, x), strong())
 
@@ -386,12 +399,7 @@ def test_a_model_of_one_class_is_told_by_the_images_of_others(y, predicted, shar
 
 def test_an_attack_that_lives_on_luck_is_found():
     # trap 7: one start in ten fools. Other starts meet what was left, and never give up
-    class Lottery(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            idle = x.flatten(1)[:, 1:]  # all that the gradient is about
-            return Bands((0.027, 0.03))(x.detach()) + torch.cat([0 * idle, 1e-3 * idle], 1)
-
-    model, x, y = Lottery().eval(), torch.full((200, 1, 1, 2), 0.5), torch.zeros(200, dtype=torch.long)
+    model, x, y = Lottery((0.027, 0.03)).eval(), torch.full((200, 1, 1, 2), 0.5), torch.zeros(200, dtype=torch.long)
     threat, settings = threat_model("linf", 0.03), weak(8, share=0.5)
     _, fooled = attack(model, x, y, threat, settings, seed=0)
     left = x[~fooled]
@@ -402,5 +410,5 @@ def test_an_attack_that_lives_on_luck_is_found():
         AssertionError, match=rf"{own} at eps 0\.03 .* 0\.\d+ with more restarts; add restarts of share 0"
     ):
         check_masking(model, x, y, "linf", 0.03, settings, fooled=fooled, seed=0)
-    start = seen[2]  # after the gradient, and the images
-    assert torch.equal(start, random_start(left, threat, generator(1, "attack", 0, 0)))
+    other_start = random_start(left, threat, generator(1, "attack", 0, 0))
+    assert any(torch.equal(batch, other_start) for batch in seen)

@@ -9,7 +9,19 @@ from robacc.attack.evaluation import evaluate, standard
 from robacc.attack.norms import threat_model
 from robacc.images.sample import balanced_order
 from robacc.nets.model import CHUNK, predict
-from tests.made_up_attacks import FLAT, GRID, Answers, Bands, Lying, Scaled, Sees, asked, both_norms, strong, weak
+from tests.made_up_attacks import (
+    FLAT,
+    GRID,
+    Answers,
+    Lottery,
+    Lying,
+    Scaled,
+    Sees,
+    asked,
+    both_norms,
+    strong,
+    weak,
+)
 
 across_chunks = pytest.mark.parametrize("n", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
 
@@ -146,7 +158,7 @@ def test_scaled_logits_do_not_look_robust(linear, pixels):
     y, scaled = predict(model, x), Scaled(model, 1000.0)
     plain, large = (smallest_fooling_eps(net, x, y, "linf", GRID["linf"], strong(), seed=0) for net in (model, scaled))
     assert torch.equal(plain, large)
-    assert 0 < plain.isinf().sum() < 40
+    assert len(plain.unique()) > 1
 
 
 def test_images_on_which_the_model_says_nan_never_count_as_robust():
@@ -268,6 +280,7 @@ def test_the_attacked_images_are_those_of_the_order_by_index(norm, linear, pixel
     assert checks["std_acc"] == pytest.approx((threshold[order] > 0).double().mean().item())
 
 
+@pytest.mark.filterwarnings("ignore:the model answers class")
 def test_without_an_order_two_models_are_attacked_on_the_same_balanced_sample(linear, norm_net, pixels):
     x, y = pixels(60), torch.arange(60) // 40
     results = [
@@ -430,9 +443,9 @@ def test_the_attack_alone_refuses_the_same(linear, pixels):
 
 def test_evaluate_stops_when_a_check_fails():
     """No step leads anywhere, and only the middle of the grid has starts that fool."""
-    x, y = torch.full((40, 1, 1, 1), 0.5), torch.zeros(40, dtype=torch.long)
+    x, y = torch.full((40, 1, 1, 2), 0.5), torch.zeros(40, dtype=torch.long)
     with pytest.raises(AssertionError, match="robust accuracy rises with eps"):
-        evaluate(Bands((0.01, 0.03)).eval(), x, y, "linf", GRID["linf"], weak(), n_robust=40, n_checked=40, seed=0)
+        evaluate(Lottery((0.01, 0.03)).eval(), x, y, "linf", GRID["linf"], weak(), n_robust=40, n_checked=40, seed=0)
 
 
 def test_evaluate_refuses_a_model_that_no_attack_can_use(linear, pixels):
@@ -462,7 +475,7 @@ def test_a_model_of_one_class_is_measured_and_named(norm, change, linear, pixels
     counts = {"n_robust": 100, "n_checked": 40, "seed": 0}
     with pytest.warns(UserWarning, match="the model answers class 3 for 100% of the images; not checked for"):
         outcomes, checks = evaluate(model, x, y, norm, GRID[norm], weak(), **counts)
-    assert [row["n_correct"] for row in outcomes.counts()] == [10] * 4
+    assert [row["n_correct"] for row in outcomes.counts()] == [10] * 5
     assert (checks["one_class"], checks["note"]) == (1.0, "answers class 3 for 100% of the images")
     assert not [name for name in checks if name.startswith("masking")]
 

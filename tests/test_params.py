@@ -258,9 +258,10 @@ def test_a_wrong_value_is_refused_by_name(key, value, words, tmp_path):
     [
         (f"{RECIPE}.attack_steps", 1, f"{RECIPE}: attack_steps * attack_step_size of at least 1"),
         (f"{RECIPE}.attack_step_size", 1.5, f"{RECIPE}.attack_step_size: less than or equal to 1"),
-        (f"{ATTACK}.n_steps", 1, f"{ATTACK}: steps that add up to 1 (of eps) or more"),
+        (f"{ATTACK}.quick_steps", 0, f"{ATTACK}.quick_steps: greater than or equal to 1"),
+        (f"{ATTACK}.step_size", 0.1, f"{ATTACK}: steps that add up to 1 (of eps) or more"),
         (f"{ATTACK}.step_size", 0.0, f"{ATTACK}.step_size: greater than 0"),
-        (f"{ATTACK}.step_size", 8.0, f"{ATTACK}.step_size: less than or equal to 2"),
+        (f"{ATTACK}.step_size", 8.0, f"{ATTACK}.step_size: less than or equal to 4"),
         ("visualize.mnist.step_size", 4.0, "visualize.mnist.step_size: less than or equal to 1"),
     ],
 )

@@ -17,10 +17,11 @@ from robacc.report import page
 from robacc.seeding import generator
 from robacc.training.jobs import model_name
 from stages import evaluate, summarize
+from tests.made_up_attacks import weak
 
 ROOT = Path(__file__).parent.parent
 BALL, NAME = parse("linf-0.3"), "mnist-linf-0.3"
-ATTACK = {"n_steps": 20, "step_size": 0.5, "last_step_size": 0.0, "losses": ["margin"], "skip_below": None}
+ATTACK = dict(weak(n_steps=20))
 
 
 @pytest.fixture
@@ -57,9 +58,9 @@ def folder(tmp_path, monkeypatch):
 def test_a_collapsed_model_ends_no_run_and_its_row_is_marked(folder):
     evaluate.main(Namespace(dataset="mnist", ball=BALL))
     accuracy = pd.read_csv(folder / "results/evaluate" / NAME / "accuracy.csv")
-    assert len(accuracy[accuracy.seed == 1]) == 3  # standard, and two eps
+    assert len(accuracy[accuracy.seed == 1]) == 4  # standard on all and on the attacked images, and two eps
     collapsed = accuracy[(accuracy.seed == 1)].n_correct
-    assert (collapsed == collapsed.iloc[0]).all()
+    assert (collapsed == collapsed.iloc[0]).all()  # all images are attacked
     write_csv(summarize.collect("evaluate/{}/checks.csv", {NAME: BALL}), folder / "checks.csv")
     checks = pd.read_csv(folder / "checks.csv")
     assert checks.note.isna().tolist() == [True, False]

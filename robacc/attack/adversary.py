@@ -143,8 +143,8 @@ def _attack_chunk(
         best[who[better]], best_margin[who[better]] = x_adv[better], margins[better]
 
     def run(who: Tensor, start: Tensor, n_steps: int, step_size: float, first_radius: float = 1.0) -> None:
-        steps = {"n_steps": n_steps, "step_size": step_size * threat.eps, "first_radius": first_radius}
-        keep(who, *strongest(model, x[who], y[who], threat, start=start[who], **steps))
+        size, args = step_size * threat.eps, (model, x[who], y[who], threat)
+        keep(who, *strongest(*args, start=start[who], n_steps=n_steps, step_size=size, first_radius=first_radius))
 
     def random(restart: int) -> Tensor:
         return random_start(x, threat, generator(seed, "attack", restart, index))
@@ -160,8 +160,8 @@ def _attack_chunk(
             run(who, random(restart), settings.n_steps, settings.step_size, settings.first_radius)
     who = near(best_margin, clean, SEARCHED).nonzero()[:, 0]
     if len(who) and (n_queries := settings.n_queries[threat.norm]):
-        draws = {"n_queries": n_queries, "generator": generator(seed, "search", index)}
-        keep(who, *square(model, x[who], y[who], threat, start=best[who], local=True, **draws))
+        draws, args = generator(seed, "search", index), (model, x[who], y[who], threat)
+        keep(who, *square(*args, start=best[who], n_queries=n_queries, generator=draws, local=True))
     return best, best_margin
 
 

@@ -13,7 +13,6 @@ from robacc.attack.inputs import check_images, whole_labels
 from robacc.attack.norms import Threat, threat_model, whole_box
 from robacc.attack.pgd import input_gradient
 from robacc.attack.square import square, stripes
-from robacc.balls import NORMS
 from robacc.nets.model import frozen
 from robacc.params import Attack
 from robacc.seeding import generator
@@ -152,6 +151,47 @@ def one_class(y: Tensor, predicted: Tensor) -> tuple[float, str]:
     return share, f"answers class {top} for {share:.0%} of the images" if collapsed else ""
 
 
+def check_gradient(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, *, seed: int) -> dict[str, float]:
+    """Check what the gradient at `x` is worth for an attack at one eps; return the measures as shares.
+
+    | AssertionError if | reason |
+    |---|---|
+    | `zero_gradients` is over 10 % | no step moves these examples, so their accuracy says nothing |
+    | `gradient_noise` is over 10 % | the gradient is random: two at the same image differ |
+    | `promise` (`kept_promise` of eps / 10) is under 10 % | the gradient is shattered, or not that of the model |
+
+    The gradient is called shattered if `near_promise`, that of a step of eps / 10,000, is 50 % or more.
+    """
+    model, threat, y = guarded(model), threat_model(norm, eps), whole_labels(y, len(x))
+    found = promises(model, x, y, threat, generator(seed, "promises"))
+    measured = {"eps": eps, "zero_gradients": zero_gradients(model, x, y), **found}
+    kept, near = measured["promise"] >= SLACK, measured["near_promise"] >= 0.5
+    promise = "a step of eps / 10 brings {promise:.0%} of the change that the gradient promises, "
+    limits = [
+        (measured["zero_gradients"] <= SLACK, "{zero_gradients:.0%} of the gradients are exactly zero"),
+        (
+            measured["gradient_noise"] <= SLACK,
+            "two gradients at the same image differ by {gradient_noise:.0%}: a random gradient; average it over calls",
+        ),
+        (
+            kept or not near,
+            promise + "one of eps / 10,000 {near_promise:.0%}: a shattered gradient; attack without what oscillates",
+        ),
+        (
+            kept or near,
+            promise + "one of eps / 10,000 {near_promise:.0%}: not the model's gradient; repair its backward pass",
+        ),
+    ]
+    _require_all(limits, f"robust accuracy at eps {eps:g} is not to be trusted: ", measured)
+    return measured
+
+
+def _require_all(limits: list[tuple[bool, str]], where: str, measured: dict[str, float]) -> None:
+    for holds, message in limits:
+        if not holds:
+            raise AssertionError(where + message.format(**measured))
+
+
 def check_masking(
     model: nn.Module,
     x: Tensor,
@@ -171,28 +211,23 @@ def check_masking(
 
     | AssertionError if | reason |
     |---|---|
-    | `zero_gradients` is over 10 % | no step moves these examples, so their accuracy says nothing |
-    | `more_steps` (three times the steps) is 10 points under `rob_acc` | the attack stops too early |
+    | an error of `check_gradient` | the gradient leads no attack |
+    | `more_steps` (three times the steps, the same start) is 10 points under `rob_acc` | the attack stops too early |
     | `more_restarts` (two of every example) is 10 points under `rob_acc` | success depends on luck |
     | `transfer` is under `rob_acc` | another model's gradient fools it more often than its own, which is masked |
     | `huge_eps` (the whole box [0, 1]) is over chance | the attack fails even where every image is allowed |
-    | `gradient_noise` is over 10 % | the gradient is random: two at the same image differ |
-    | `promise` (`kept_promise` of eps / 10) is under 10 % | the gradient is shattered, or not that of the model |
     | `smoothed` (a mean gradient of 4 points) is 10 points under all of these | the gradient is noisy |
     | `square` (200 queries of Square Attack) is 2 points under all of these | a search without gradient does better |
 
-    `smoothed` and `square` attack what is left too. The gradient is called shattered if `near_promise`, that of a step
-    of eps / 10,000, is 50 % or more. Rounding with a straight-through gradient passes if the gradient predicts what a
-    step does, and no search does better.
+    `smoothed` and `square` attack what is left too. Rounding with a straight-through gradient passes if that gradient
+    predicts what a step does, and no search does better.
     """
     model, threat, y = guarded(model), threat_model(norm, eps), whole_labels(y, len(x))
     measured = {
-        "eps": eps,
-        "zero_gradients": zero_gradients(model, x, y),
+        **check_gradient(model, x, y, norm, eps, seed=seed),
         "rob_acc": (~fooled).double().mean().item(),
         **_stronger(model, x[~fooled], y[~fooled], threat, settings, n=len(x), seed=seed),
         "huge_eps": _n_robust(model, x, y, whole_box(norm, x), settings, seed) / len(x),
-        **promises(model, x, y, threat, generator(seed, "promises")),
     }
     if other is not None:
         x_adv, _ = attack(other, x, y, threat, settings, seed=seed)
@@ -211,12 +246,15 @@ def _stronger(
     """Return the share of `n` images that each attack on those left, `x`, leaves again."""
     draws, near = generator(seed, "masking"), threat_model(threat.norm, threat.eps / 4)
     smooth = Smoothed(model, near, n_points=N_POINTS, generator=draws).eval()
-    victims = {
-        "more_steps": (model, settings.model_copy(update={"n_steps": 3 * settings.n_steps, "restarts": [0.0]})),
-        "more_restarts": (model, settings.model_copy(update={"restarts": [0.0, 0.0]})),
-        "smoothed": (smooth, settings.model_copy(update={"restarts": [], "n_queries": dict.fromkeys(NORMS, 0)})),
+    victims: dict[str, tuple[nn.Module, dict[str, object], int]] = {
+        "more_steps": (model, {"quick_steps": 3 * settings.n_steps, "restarts": []}, seed),
+        "more_restarts": (model, {"restarts": [0.0, 0.0]}, seed + 1),
+        "smoothed": (smooth, {"restarts": []}, seed + 1),
     }
-    left = {name: _n_robust(victim, x, y, threat, by, seed + 1) for name, (victim, by) in victims.items()}
+    left = {}
+    for name, (victim, change, seed_of_starts) in victims.items():
+        by = settings.model_copy(update={**change, "n_queries": dict.fromkeys(settings.n_queries, 0)})
+        left[name] = _n_robust(victim, x, y, threat, by, seed_of_starts)
     start = stripes(x, threat, draws)
     _, margins = square(model, x, y, threat, start=start, n_queries=N_QUERIES, generator=draws)
     left["square"] = int((margins < 0).sum())
@@ -228,22 +266,7 @@ def _require_unmasked(measured: dict[str, float], *, n: int, n_classes: int) -> 
     where = f"robust accuracy {own:.3f} at eps {measured['eps']:g} is not to be trusted: "
     best = min(own, measured["more_steps"], measured["more_restarts"])
     searched = max(SEARCH_SLACK, 1 / n) + 1e-9
-    kept, near = measured["promise"] >= SLACK, measured["near_promise"] >= 0.5
-    promise = "a step of eps / 10 brings {promise:.0%} of the change that the gradient promises, "
     limits = [
-        (measured["zero_gradients"] <= SLACK, "{zero_gradients:.0%} of the gradients are exactly zero"),
-        (
-            measured["gradient_noise"] <= SLACK,
-            "two gradients at the same image differ by {gradient_noise:.0%}: a random gradient; average it over calls",
-        ),
-        (
-            kept or not near,
-            promise + "one of eps / 10,000 {near_promise:.0%}: a shattered gradient; attack without what oscillates",
-        ),
-        (
-            kept or near,
-            promise + "one of eps / 10,000 {near_promise:.0%}: not the model's gradient; repair its backward pass",
-        ),
         (measured["smoothed"] >= best - SLACK, "{smoothed:.3f} with a mean gradient of points nearby; it is noisy"),
         (measured["more_steps"] >= own - SLACK, "{more_steps:.3f} with more steps; raise n_steps"),
         (measured["more_restarts"] >= own - SLACK, "{more_restarts:.3f} with more restarts; add restarts of share 0"),
@@ -254,6 +277,4 @@ def _require_unmasked(measured: dict[str, float], *, n: int, n_classes: int) -> 
         ),
         (measured["huge_eps"] <= 1 / n_classes, "{huge_eps:.3f} where every image is allowed, above chance"),
     ]
-    for holds, message in limits:
-        if not holds:
-            raise AssertionError(where + message.format(**measured))
+    _require_all(limits, where, measured)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from robacc.attack.adversary import smallest_fooling_eps
 from robacc.attack.answers import answers, guarded
-from robacc.attack.diagnostics import check_attack, check_masking, check_model, one_class
+from robacc.attack.diagnostics import check_attack, check_gradient, check_masking, check_model, one_class
 from robacc.attack.inputs import ascending, check_images, check_order, whole_labels
 from robacc.images.sample import balanced_order
 from robacc.params import Attack
@@ -119,6 +119,8 @@ def _checks(
     """Return the measures of the attack at the middle and the last eps, and those of `masking` at the middle."""
     middle = eps_grid[(len(eps_grid) - 1) // 2]
     ends = sorted({middle, eps_grid[-1]})
+    if masking:  # first, because it names the cause of what the attack would only show
+        check_gradient(model, x, y, norm, middle, seed=seed)
     measured, fooled = check_attack(model, x, y, norm, ends, settings, seed=seed)
     if not masking:
         return measured
