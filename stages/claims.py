@@ -18,7 +18,7 @@ def read(name: str):  # noqa: ANN201 (pandas is not imported here)
 
 def trained(dataset: str, confidence: float) -> list:
     """Return the claims about trained nets."""
-    from robacc.paper import claims
+    from robacc.paper import claims, claims_pictures
 
     accuracy, sizes, pictures = (read(f"{dataset}/{name}.csv") for name in ("accuracy", "sizes", "pictures"))
     same: dict[str, Any] = {"dataset": dataset, "confidence": confidence}
@@ -27,9 +27,9 @@ def trained(dataset: str, confidence: float) -> list:
         claims.full_set(sizes, **same),
         claims.decline_with_eps(accuracy, confidence=confidence),
         claims.half_and_half(accuracy, **same),
-        claims.gradients_align(pictures, **same),
-        claims.looks_like_another_class(pictures, **same),
-        claims.smooth_interpolation(pictures, **same),
+        claims_pictures.gradients_align(pictures, **same),
+        claims_pictures.looks_like_another_class(pictures, **same),
+        claims_pictures.smooth_interpolation(pictures, **same),
     ]
 
 

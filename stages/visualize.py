@@ -2,7 +2,7 @@
 
 import argparse
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from robacc.params import Visualize
@@ -12,14 +12,29 @@ from stages import cli
 
 @dataclass(frozen=True)
 class Task:
-    """One model; its judges are trained on another seed."""
+    """One model, and one of the next seed, or none, whose gradients it is compared with.
+
+    The judges of both are trained on another seed.
+    """
 
     dataset: str
     file: Path
+    other: Path | None
     seed: int
 
     def __str__(self) -> str:
         return f"{self.file.parent.name}/{self.file.stem}"
+
+
+@cache
+def training_images(dataset: str, n: int, seed: int):  # noqa: ANN201 (torch is not imported here)
+    """Return `n` training images, class-balanced, and of colour images also their principal components."""
+    from robacc.images import batches, loading
+    from robacc.paper import large_eps, saliency
+
+    train = loading.load(Path("data") / dataset / "train.safetensors")
+    images = large_eps.TrainingImages(*train.batch(batches.nested_subset(train.y, n, seed=seed)))
+    return images, saliency.principal_components(images.x) if images.x.shape[1] > 1 else None
 
 
 def visualize_one(task: Task, on_progress, *, settings: Visualize, device: str):  # noqa: ANN001, ANN201
@@ -29,28 +44,32 @@ def visualize_one(task: Task, on_progress, *, settings: Visualize, device: str):
     from robacc.attack.norms import threat_model
     from robacc.images import loading
     from robacc.nets import model as nets
-    from robacc.paper import saliency
+    from robacc.paper import large_eps, saliency
     from robacc.training import hardware
 
-    model, folder = hardware.for_evaluation(nets.load(task.file)[0], device), Path(f"models/{task.dataset}-judges")
-    judges = {
-        name: hardware.for_evaluation(nets.load(folder / f"{name}.safetensors")[0], device)
-        for name in ("standard", "robust")
-    }
+    def load(file: Path) -> torch.nn.Module:
+        return hardware.for_evaluation(nets.load(file)[0], device)
+
+    model, other = load(task.file), load(task.other) if task.other else None
+    folder = Path(f"models/{task.dataset}-judges")
+    judges = {name: load(folder / f"{name}.safetensors") for name in ("standard", "robust")}
     test = loading.load(Path("data") / task.dataset / "test.safetensors")
+    training, components = training_images(task.dataset, settings.n_training, settings.seed)
     threats = [threat_model(norm, eps) for norm, eps in settings.large_eps.items()]
-    n_steps, step_size, n_points = settings.n_steps, settings.step_size, settings.n_points
+    n_points, seed = settings.n_points, settings.seed
     index = torch.cat([(test.y == label).nonzero()[: settings.n_per_class, 0] for label in test.y.unique()])
-    pictures = saliency.pictures(
-        model, *test.batch(index), threats, n_steps=n_steps, step_size=step_size, n_points=n_points
-    )
+    pictures = large_eps.pictures(model, *test.batch(index), threats, settings.search, n_points=n_points, seed=seed)
     x, y = test.first(settings.n_images)
-    rows = saliency.summaries(saliency.gradient_numbers(model, x, y), norm="", seed=task.seed)
+    nearest = training.nearest(x, unlike=y)
+    numbers = saliency.gradient_numbers(
+        model, x, y, neighbours=(training.x[nearest], training.y[nearest]), components=components, other=other
+    )
     for threat in threats:
-        x_adv = saliency.large_eps_examples(model, x, y, threat, n_steps=n_steps, step_size=step_size)
-        numbers = saliency.large_eps_numbers(model, judges, x, x_adv, y, n_points=n_points)
-        rows += saliency.summaries(numbers, norm=threat.norm, seed=task.seed)
+        x_adv, _ = large_eps.highest_loss(model, x, y, threat, settings.search, seed=seed)
+        numbers[threat.norm] |= large_eps.large_eps_numbers(model, judges, training, x, x_adv, y, n_points=n_points)
+    numbers[""]["nearest_right"] = training.y[training.nearest(x)] == y
     on_progress(1)
+    rows = [row for norm, of in numbers.items() for row in saliency.summaries(of, norm=norm, seed=task.seed)]
     return {"index": index.numpy(), **{key: value.numpy() for key, value in pictures.items()}}, rows
 
 
@@ -61,13 +80,14 @@ def main(args: argparse.Namespace) -> None:
     from robacc.parallel import parallel
 
     p = params.load()
+    settings = p.visualize[args.dataset]
     name = f"{args.dataset}-{args.ball}"
-    folder = Path("models") / name
-    tasks = [
-        Task(args.dataset, must_exist(folder / f"{model_name(seed, 0.0)}.safetensors"), seed)
-        for seed in range(p.datasets[args.dataset].n_seeds)
-    ]
-    work = partial(visualize_one, settings=p.visualize[args.dataset], device=p.training.hardware)
+    seeds = range(p.datasets[args.dataset].n_seeds)
+    files = [must_exist(Path("models") / name / f"{model_name(seed, 0.0)}.safetensors") for seed in seeds]
+    others = files[1:] + files[:1] if len(files) > 1 else [None]
+    tasks = [Task(args.dataset, *of) for of in zip(files, others, seeds, strict=True)]
+    training_images(args.dataset, settings.n_training, settings.seed)  # once, for all workers
+    work = partial(visualize_one, settings=settings, device=p.training.hardware)
     results = parallel(work, tasks, units=[1] * len(tasks), unit="models", n_workers=cli.n_workers())
     write_arrays(results[0][0], Path("results/visualize") / name / "pictures.npz")
     write_csv([row for _, rows in results for row in rows], Path("results/visualize") / name / "numbers.csv")

@@ -1,4 +1,4 @@
-"""Decide the paper's claims about trained nets (C1 to C4, C11 to C13) from result tables.
+"""Decide the paper's claims about the accuracy of trained nets (C1 to C4) from result tables.
 
 The rule of each verdict was written before its values were known. A claim's remark names any exception.
 
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from robacc.datasets import facts
-from robacc.paper.ledger import Claim, Measure, difference, mean_over_seeds, verdict
+from robacc.paper.ledger import Claim, Measure, difference, verdict
 
 NORMS = ("l2", "linf")  # the paper's: "in both norms" of a rule means these, and a further norm decides no claim
 
@@ -152,82 +152,4 @@ def half_and_half(accuracy: pd.DataFrame, *, dataset: str, confidence: float) ->
         "Table 4",
         verdict(raised and lowered, measures),
         measures,
-    )
-
-
-def _quantity(numbers: pd.DataFrame, quantity: str, norm: str = "") -> pd.DataFrame:
-    rows = numbers[(numbers.quantity == quantity) & (numbers.norm == norm)]
-    return rows.rename(columns={"mean": "accuracy"})
-
-
-def gradients_align(numbers: pd.DataFrame, *, dataset: str, confidence: float) -> Claim:
-    """Return claim C11 from the table of numbers for the pictures."""
-    on_object = ["object_share"] if facts.of(dataset).channels == 1 else []  # see `saliency.gradient_numbers`
-    measures = []
-    for quantity in ("edge_alignment", *on_object, "low_frequency_share"):
-        rows = _quantity(numbers, quantity)
-        for norm in _norms(rows):
-            eps = paper_eps(rows, norm, dataset)
-            name = f"{quantity} of gradients, {norm} eps {eps:g} minus standard"
-            measures.append(
-                difference(name, _trained(rows, norm, eps), _trained(rows, norm, 0.0), confidence=confidence)
-            )
-    return Claim(
-        "C11",
-        "Loss gradients of robust models align with salient image structure; those of standard models look like noise.",
-        "At the paper's eps, in both norms, the gradient's cosine with edge strength, "
-        f"{'its share of energy on the object ' if on_object else ''}and its share at low frequencies are all above the "
-        "standard model's beyond their intervals.",
-        "Figures 2, 10",
-        verdict(all(measure.low > 0 for measure in measures), measures),
-        measures,
-    )
-
-
-def looks_like_another_class(numbers: pd.DataFrame, *, dataset: str, confidence: float) -> Claim:
-    """Return claim C12: the classes that independently trained judges predict for large-eps l2 examples."""
-    gains, shares = [], []
-    for judge in ("robust", "standard"):
-        rows = _quantity(numbers, f"judged_{judge}", "l2")
-        for norm in _norms(rows):
-            eps = paper_eps(rows, norm, dataset)
-            ours, base = _trained(rows, norm, eps), _trained(rows, norm, 0.0)
-            name = f"share that the {judge} judge gives the new class, {norm} eps {eps:g}"
-            gains.append(difference(f"{name} minus standard", ours, base, confidence=confidence))
-            shares.append(mean_over_seeds(name, ours.accuracy.tolist(), n=int(ours.n.min()), confidence=confidence))
-    return Claim(
-        "C12",
-        "Large-eps adversarial examples of robust models look like another class; those of standard models like noise.",
-        "In large l2 balls, at the paper's eps in both norms: each of two judges trained on another seed gives the attacked "
-        "model's new class to over half of the robust model's examples, and to more of them than of the standard "
-        "model's, beyond the intervals.",
-        "Figures 3, 8, 9",
-        verdict(all(gain.low > 0 for gain in gains) and all(share.low > 0.5 for share in shares), shares + gains),
-        shares + gains,
-    )
-
-
-def smooth_interpolation(numbers: pd.DataFrame, *, dataset: str, confidence: float) -> Claim:
-    """Return claim C13 from the judgements along the path from an image to its large-eps l2 example.
-
-    The number is the robust judge's probability of the new class.
-    """
-    rows = _quantity(numbers, "path_robust", "l2")
-    ends, smooth = [], []
-    for norm in _norms(rows):
-        eps = paper_eps(rows, norm, dataset)
-        ours = _trained(rows, norm, eps)
-        curve = ours.groupby("position").accuracy.mean().sort_index().to_numpy()
-        smooth.append(bool((np.diff(curve) > -0.01).all() and np.diff(curve).max() < 0.5))
-        last = ours[ours.position == 1.0]
-        name = f"robust judge's probability of the new class at the end of the path, {norm} eps {eps:g}"
-        ends.append(mean_over_seeds(name, last.accuracy.tolist(), n=int(last.n.min()), confidence=confidence))
-    return Claim(
-        "C13",
-        "The straight line from an image to its large-eps adversarial example of a robust model is smooth and plausible.",
-        "At the paper's eps in both norms, the judge's mean probability of the new class never falls by more than 0.01 from "
-        "one point to the next, never rises by 0.5 or more, and ends above 0.5 beyond its interval.",
-        "Figure 4",
-        verdict(all(smooth) and all(end.low > 0.5 for end in ends), ends),
-        ends,
     )
