@@ -49,6 +49,7 @@ def write_project(folder: Path, n_train: int, *, recipe: dict, training: dict) -
     content = yaml.load(ROOT / "params.yaml")
     content["datasets"]["mnist"] |= {"recipe": "mnist-smoke", "n_train": n_train, "sizes": [[10, 1]], "n_seeds": 1}
     content["recipes"]["mnist-smoke"] |= recipe
+    content["visualize"]["mnist"]["n_training"] = n_train
     content["training"] |= {"hardware": "cpu", **training}
     folder.mkdir(parents=True, exist_ok=True)
     yaml.dump(content, folder / "params.yaml")
