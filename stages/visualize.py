@@ -4,10 +4,16 @@ import argparse
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from robacc.params import Visualize
 from robacc.training.jobs import model_name
 from stages import cli
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robacc.paper.large_eps import TrainingImages
 
 
 @dataclass(frozen=True)
@@ -26,15 +32,32 @@ class Task:
         return f"{self.file.parent.name}/{self.file.stem}"
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What is the same for every model: test images with their nearest training images, and those.
+
+    `components` are the principal components of colour images, else None.
+    """
+
+    x: "Tensor"
+    y: "Tensor"
+    training: "TrainingImages"
+    nearest: "Tensor"
+    nearest_other: "Tensor"
+    components: "Tensor | None"
+
+
 @cache
-def training_images(dataset: str, n: int, seed: int):  # noqa: ANN201 (torch is not imported here)
-    """Return `n` training images, class-balanced, and of colour images also their principal components."""
+def shared(dataset: str, n_images: int, n_training: int, seed: int) -> Shared:
+    """Return what is the same for every model, of the first `n_images` test images and a balanced training subset."""
     from robacc.images import batches, loading
     from robacc.paper import large_eps, saliency
 
-    train = loading.load(Path("data") / dataset / "train.safetensors")
-    images = large_eps.TrainingImages(*train.batch(batches.nested_subset(train.y, n, seed=seed)))
-    return images, saliency.principal_components(images.x) if images.x.shape[1] > 1 else None
+    train, test = (loading.load(Path("data") / dataset / f"{split}.safetensors") for split in ("train", "test"))
+    x, y = test.first(n_images)
+    training = large_eps.TrainingImages(*train.batch(batches.nested_subset(train.y, n_training, seed=seed)))
+    components = saliency.principal_components(training.x) if x.shape[1] > 1 else None
+    return Shared(x, y, training, training.nearest(x), training.nearest(x, unlike=y), components)
 
 
 def visualize_one(task: Task, on_progress, *, settings: Visualize, device: str):  # noqa: ANN001, ANN201
@@ -54,20 +77,18 @@ def visualize_one(task: Task, on_progress, *, settings: Visualize, device: str):
     folder = Path(f"models/{task.dataset}-judges")
     judges = {name: load(folder / f"{name}.safetensors") for name in ("standard", "robust")}
     test = loading.load(Path("data") / task.dataset / "test.safetensors")
-    training, components = training_images(task.dataset, settings.n_training, settings.seed)
+    same = shared(task.dataset, settings.n_images, settings.n_training, settings.seed)
     threats = [threat_model(norm, eps) for norm, eps in settings.large_eps.items()]
     n_points, seed = settings.n_points, settings.seed
     index = torch.cat([(test.y == label).nonzero()[: settings.n_per_class, 0] for label in test.y.unique()])
     pictures = large_eps.pictures(model, *test.batch(index), threats, settings.search, n_points=n_points, seed=seed)
-    x, y = test.first(settings.n_images)
-    nearest = training.nearest(x, unlike=y)
-    numbers = saliency.gradient_numbers(
-        model, x, y, neighbours=(training.x[nearest], training.y[nearest]), components=components, other=other
-    )
+    x, y, training = same.x, same.y, same.training
+    neighbours = training.x[same.nearest_other], training.y[same.nearest_other]
+    numbers = saliency.gradient_numbers(model, x, y, neighbours=neighbours, components=same.components, other=other)
     for threat in threats:
         x_adv, _ = large_eps.highest_loss(model, x, y, threat, settings.search, seed=seed)
         numbers[threat.norm] |= large_eps.large_eps_numbers(model, judges, training, x, x_adv, y, n_points=n_points)
-    numbers[""]["nearest_right"] = training.y[training.nearest(x)] == y
+    numbers[""]["nearest_right"] = training.y[same.nearest] == y
     on_progress(1)
     rows = [row for norm, of in numbers.items() for row in saliency.summaries(of, norm=norm, seed=task.seed)]
     return {"index": index.numpy(), **{key: value.numpy() for key, value in pictures.items()}}, rows
@@ -86,7 +107,7 @@ def main(args: argparse.Namespace) -> None:
     files = [must_exist(Path("models") / name / f"{model_name(seed, 0.0)}.safetensors") for seed in seeds]
     others = files[1:] + files[:1] if len(files) > 1 else [None]
     tasks = [Task(args.dataset, *of) for of in zip(files, others, seeds, strict=True)]
-    training_images(args.dataset, settings.n_training, settings.seed)  # once, for all workers
+    shared(args.dataset, settings.n_images, settings.n_training, settings.seed)  # once, for all workers
     work = partial(visualize_one, settings=settings, device=p.training.hardware)
     results = parallel(work, tasks, units=[1] * len(tasks), unit="models", n_workers=cli.n_workers())
     write_arrays(results[0][0], Path("results/visualize") / name / "pictures.npz")
