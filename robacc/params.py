@@ -308,15 +308,24 @@ class Judges(Section):
     seed: Count
 
 
+class Search(Section):
+    """One of the runs that search a large ball for the image of highest loss, see `paper.large_eps.climb`."""
+
+    n_steps: Annotated[int, Field(ge=2)]
+    step_size: Annotated[float, Field(gt=0)]
+    first_ball: Annotated[float, Field(ge=1)]
+
+
 class Visualize(Section):
     """The pictures of one data set."""
 
     n_per_class: Count
     large_eps: dict[Norm, Eps]  # Table 3
-    n_steps: Count
-    step_size: Annotated[float, Field(gt=0, le=1)]
+    search: Search
+    seed: int
     n_points: Annotated[int, Field(ge=2)]
     n_images: Annotated[int, Field(ge=2)]
+    n_training: Count
     judges: Judges
 
 
@@ -490,6 +499,8 @@ class Params(Section):
             raise ValueError(f"autoattack.{name}.rest.n_seeds of at most {most}")
         if "standard" not in self.balls[name]:
             raise ValueError(f"balls.{name} to have standard, which the others are compared with")
+        if self.visualize[name].n_training > dataset.n_train:
+            raise ValueError(f"visualize.{name}.n_training of at most datasets.{name}.n_train = {dataset.n_train}")
         for word in self.claims[name].balls:
             if word not in self.balls[name]:
                 raise ValueError(f"claims.{name}.balls to be in balls.{name}, got {word}")

@@ -22,7 +22,7 @@ def trained(dataset: str, confidence: float, balls: list[str], margin: float) ->
 
     from robacc.balls import parse
     from robacc.files import must_exist
-    from robacc.paper import claims, published
+    from robacc.paper import claims, claims_pictures, published
 
     contrasts, sizes, pictures = (read(f"{dataset}/{name}.csv") for name in ("contrasts", "sizes", "pictures"))
     others = pd.read_csv(must_exist(Path("data/published.csv")))
@@ -33,9 +33,9 @@ def trained(dataset: str, confidence: float, balls: list[str], margin: float) ->
         claims.full_set(contrasts, sizes, balls=at, margin=margin, published=gains),
         claims.decline_with_eps(contrasts, margin=margin, published=gains),
         claims.half_and_half(contrasts, balls=at, margin=margin, published=published.halves(others, dataset)),
-        claims.gradients_align(pictures, **same),
-        claims.looks_like_another_class(pictures, **same),
-        claims.smooth_interpolation(pictures, **same),
+        claims_pictures.gradients_align(pictures, **same),
+        claims_pictures.looks_like_another_class(pictures, **same),
+        claims_pictures.smooth_interpolation(pictures, **same),
     ]
 
 

@@ -95,10 +95,26 @@ def halves(name: str, ball: Ball, n_train: int) -> Iterator[tuple]:
     if mixed:
         yield {"kind": "std_acc", **labels}, mixed, plain
         mixed, plain = (
-            {seed: right(name, model_name(seed, share), ball.norm, ball.eps) for seed in by_seed(arrays, f"-natural{share}-indices")}
+            {
+                seed: right(name, model_name(seed, share), ball.norm, ball.eps)
+                for seed in by_seed(arrays, f"-natural{share}-indices")
+            }
             for share in (0.5, 0.0)
         )
         yield {"kind": "rob_acc", **labels}, mixed, plain
+
+
+def radii(accuracy) -> Iterator[dict]:  # noqa: ANN001
+    """Give the mean robust radius of every model, as rows of the numbers for the pictures."""
+    from robacc.paper import tables
+
+    attacked = accuracy[(accuracy.norm_test != "none") & (accuracy.natural_fraction == 0)]
+    columns = ["model", "norm_train", "eps_train", "seed", "norm_test"]
+    for keys, rows in attacked.groupby(columns, sort=False):
+        labels = dict(zip([*columns[:-1], "norm"], keys, strict=True))
+        fooling = outcomes(labels["model"])[f"{model_name(labels['seed'], 0.0)}-{labels['norm']}-fooling-eps"]
+        found = tables.radius(fooling, sorted(rows.eps_test))
+        yield {**labels, "quantity": "radius", "position": 0.0, **found}
 
 
 def main(args: argparse.Namespace) -> None:
@@ -127,7 +143,8 @@ def main(args: argparse.Namespace) -> None:
     write_csv(accuracy, folder / "accuracy.csv")
     write_csv(tables.sizes(sweep, accuracy, curves, n_train=n_train, confidence=confidence), folder / "sizes.csv")
     write_csv(collect("evaluate/{}/checks.csv", balls), folder / "checks.csv")
-    write_csv(collect("visualize/{}/numbers.csv", balls), folder / "pictures.csv")
+    pictures = pd.concat([collect("visualize/{}/numbers.csv", balls), pd.DataFrame(radii(accuracy))])
+    write_csv(pictures, folder / "pictures.csv")
     write_csv(tables.paired(pairs(accuracy, f"{args.dataset}-standard"), confidence=confidence), folder / "paired.csv")
     write_csv(table(contrasts(balls, n_train), confidence=confidence), folder / "contrasts.csv")
     write_csv(pd.concat(opinions), folder / "autoattack.csv")

@@ -50,6 +50,7 @@ def write_project(folder: Path, n_train: int, *, recipe: dict, training: dict) -
     content["datasets"]["mnist"] |= {"recipe": "mnist-smoke", "n_train": n_train, "sizes": [[10, 2]]}
     content["datasets"]["mnist"]["seeds"] |= {"first": 0, "n": 2, "n_deciding": 2, "n_attacked": 2}
     content["recipes"]["mnist-smoke"] |= recipe
+    content["visualize"]["mnist"]["n_training"] = n_train
     content["training"] |= {"hardware": "cpu", **training}
     folder.mkdir(parents=True, exist_ok=True)
     yaml.dump(content, folder / "params.yaml")

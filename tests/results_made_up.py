@@ -100,9 +100,10 @@ def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
             masking += ("promise", "smoothed", "square")
             numbers = {f"masking_{name}": 0.1 for name in masking}
             checks.append({**row, "norm": "l2", "n": 64, "largest_excess": 1e-7, "note": "", **numbers})
-        grey = ["object_share"] if facts.of(dataset).channels == 1 else []
-        kinds = [("none", name) for name in ("edge_alignment", *grey, "low_frequency_share")]
-        kinds += product(("l2", "linf"), ("changed", "judged_robust", "judged_standard"))
+        place = "object_share" if facts.of(dataset).channels == 1 else "span_share"
+        kinds = [("none", name) for name in (place, "edge_share", "agreement", "class_way", "nearest_right")]
+        examples = ("changed", "judged_robust", "judged_standard", "judged_nearest")
+        kinds += product(("l2", "linf"), ("alignment", "radius", *examples))
         points = [(*kind, 0.0, 0.3 + 0.5 * strength + 0.01 * rng.random()) for kind in kinds]
         path = [(point / 8, point / 8 * (0.2 + 0.7 * strength)) for point in range(9)]
         points += [("l2", f"path_{judge}", *point) for judge in ("robust", "standard") for point in path]

@@ -101,7 +101,9 @@ def test_a_job_is_a_row_and_a_name_of_a_file():
 def dataset_of(**changes):
     natural = Natural(fractions=[0.0, 0.5], balls=["l2-1.5"])
     seeds = Seeds(**{"first": 7, "n": 2, "deciding": ["l2-1.5"], "n_deciding": 3, "n_attacked": 2, **changes})
-    return Dataset(recipe="none", n_train=100, sizes=[[10, 3], [20, 2], [30, 1]], seeds=seeds, sample_seed=0, natural=natural)
+    return Dataset(
+        recipe="none", n_train=100, sizes=[[10, 3], [20, 2], [30, 1]], seeds=seeds, sample_seed=0, natural=natural
+    )
 
 
 def test_the_full_set_has_every_seed_and_shares_where_natural_says_so():

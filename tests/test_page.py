@@ -182,6 +182,47 @@ def test_which_images_a_number_is_of_is_said_in_words():
     assert page.drawn(10000, 10000, 3) == page.drawn(12000, 10000, 3) == "all 10,000 test images"
 
 
+NUMBERS = pd.DataFrame(
+    [
+        {
+            "norm_train": norm,
+            "eps_train": eps,
+            "norm": of,
+            "quantity": quantity,
+            "seed": seed,
+            "mean": value + seed / 10,
+        }
+        for norm, eps in (("standard", 0.0), ("l2", 1.5))
+        for seed in (0, 1)
+        for of, quantity, value in (
+            ("l2", "alignment", 2.0),
+            ("", "edge_share", 0.4),
+            ("l2", "judged_nearest", 0.3),
+            ("l2", "path_robust", 0.9),
+            ("", "nearest_right", 0.8),
+            *([("l2", "radius", 1.0)] if eps else []),
+        )
+    ]
+)
+
+
+def test_shares_of_the_gradients_are_in_percent_and_distances_as_they_are():
+    table = page.gradient_table(NUMBERS)
+    assert table.to_dict("list") == {
+        "training": ["standard", "l2 eps 1.5"],
+        "alignment l2": ["2.050 (2.000 to 2.100)"] * 2,
+        "radius l2": [pytest.approx(np.nan, nan_ok=True), "1.050 (1.000 to 1.100)"],
+        "edge share": ["45.00 (40.00 to 50.00)"] * 2,
+    }
+
+
+def test_the_examples_have_their_own_table_and_the_judge_without_a_net_its_accuracy():
+    table = page.examples_table(NUMBERS)
+    assert list(table.columns) == ["training", "judged nearest l2"]
+    assert table.iloc[1].tolist() == ["l2 eps 1.5", "35.00 (30.00 to 40.00)"]
+    assert page.nearest_right(NUMBERS) == "85.0"
+
+
 def test_formulas_become_mathml():
     assert "<math" in page.math(r"\frac{p}{1-p}")
 

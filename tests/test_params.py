@@ -233,6 +233,11 @@ WRONG = [
     # the rest
     ("training.hardware", "gpu", ["training.hardware", "'auto', 'cpu', 'cuda' or 'cuda-fp32'", "'gpu'"]),
     ("training.checkpoint_every", 75, ["training: checkpoint_every that is a multiple of log_every"]),
+    (
+        "visualize.mnist.n_training",
+        60001,
+        ["expected visualize.mnist.n_training of at most datasets.mnist.n_train = 60000"],
+    ),
     ("visualize.mnist.n_points", 1, ["visualize.mnist.n_points", "greater than or equal to 2", "1"]),
     ("report.confidence", 95.0, ["report.confidence", "less than 1", "95.0"]),
     ("report.confidence", 0.5, ["report.confidence", "greater than 0.5", "got 0.5"]),
@@ -262,7 +267,9 @@ def test_a_wrong_value_is_refused_by_name(key, value, words, tmp_path):
         (f"{ATTACK}.step_size", 0.1, f"{ATTACK}: steps that add up to 1 (of eps) or more"),
         (f"{ATTACK}.step_size", 0.0, f"{ATTACK}.step_size: greater than 0"),
         (f"{ATTACK}.step_size", 8.0, f"{ATTACK}.step_size: less than or equal to 4"),
-        ("visualize.mnist.step_size", 4.0, "visualize.mnist.step_size: less than or equal to 1"),
+        ("visualize.mnist.search.step_size", 0.0, "visualize.mnist.search.step_size: greater than 0"),
+        ("visualize.mnist.search.n_steps", 1, "visualize.mnist.search.n_steps: greater than or equal to 2"),
+        ("visualize.mnist.search.first_ball", 0.5, "visualize.mnist.search.first_ball: greater than or equal to 1"),
     ],
 )
 def test_an_attack_that_cannot_reach_its_eps_or_steps_far_beyond_is_refused(key, value, words, tmp_path):

@@ -33,7 +33,8 @@ SMOKE = {
     ("evaluate", "mnist", "eps"): {"l2": [0.5, 1.5], "linf": [0.2, 0.3]},
     ("autoattack", "mnist", "n_images"): 20,
     ("autoattack", "mnist", "rest", "attacks"): [],
-    ("visualize", "mnist", "n_steps"): 20,
+    ("visualize", "mnist", "search", "n_steps"): 10,
+    ("visualize", "mnist", "n_training"): 2000,
     ("visualize", "mnist", "n_images"): 20,
     ("theory", "p"): [0.7, 0.9],
     ("theory", "strengths"): [4.0],
@@ -71,7 +72,8 @@ COLOUR = {
     ("autoattack", "cifar10", "n_images"): 10,
     ("autoattack", "cifar10", "attacks"): ["apgd-ce"],
     ("autoattack", "cifar10", "rest", "attacks"): [],
-    ("visualize", "cifar10", "n_steps"): 5,
+    ("visualize", "cifar10", "search", "n_steps"): 4,
+    ("visualize", "cifar10", "n_training"): 500,
     ("visualize", "cifar10", "n_images"): 20,
 }
 

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import jinja2
@@ -210,13 +210,25 @@ def differences(here: dict, paper: dict) -> list[tuple[str, str, str]]:
     return [(key, str(here[key]), str(paper[key])) for key in here if here[key] != paper[key]]
 
 
+def _spread(values: pd.Series, digits: int) -> str:
+    low, mean, high = (f"{value:.{digits}f}" for value in (values.min(), values.mean(), values.max()))
+    return mean if len(values) < 2 else f"{mean} ({low} to {high})"
+
+
 def percent(values: pd.Series) -> str:
     """Return the mean of shares in percent.
 
     Several shares also have their range.
     """
-    mean = f"{100 * values.mean():.2f}"
-    return mean if len(values) < 2 else f"{mean} ({100 * values.min():.2f} to {100 * values.max():.2f})"
+    return _spread(100 * values, 2)
+
+
+def length(values: pd.Series) -> str:
+    """Return the mean of distances between images.
+
+    Several distances also have their range.
+    """
+    return _spread(values, 3)
 
 
 def _training(table: pd.DataFrame) -> pd.Series:
@@ -258,16 +270,39 @@ def robust_table(accuracy: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().rename_axis(None, axis=1)
 
 
-def picture_table(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Return the numbers for the pictures in percent, as mean and range over seeds.
+LENGTHS = ("radius", "alignment")  # the numbers for the pictures that are no shares
+
+
+def gradient_table(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers for the gradients as mean and range over seeds, in percent where they are shares.
+
+    Each training has a row. The robust radius stands beside the alignment.
+    """
+    rows = numbers[~numbers.quantity.str.startswith(("changed", "judged_", "nearest_", "path_"))]
+    is_length = rows.quantity.isin(LENGTHS)
+    parts = [_by_training(rows[is_length], length), _by_training(rows[~is_length], percent)]
+    return pd.concat(parts, axis=1).reset_index()
+
+
+def examples_table(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers for the large-eps examples in percent, as mean and range over seeds.
 
     Each training has a row.
     """
-    rows = numbers[~numbers.quantity.str.startswith("path_")].assign(training=_training)
-    norm = (" " + rows.norm).where(rows.norm != "none", "")
-    rows["column"] = (rows.quantity + norm).str.replace("_", " ")
-    table = rows.pivot_table(index="training", columns="column", values="mean", aggfunc=percent, sort=False)
-    return table.reset_index().rename_axis(None, axis=1)
+    return _by_training(numbers[numbers.quantity.str.startswith(("changed", "judged_"))], percent).reset_index()
+
+
+def nearest_right(numbers: pd.DataFrame) -> str:
+    """Return in percent for how many images the nearest training image has the right class."""
+    return f"{100 * numbers[numbers.quantity == 'nearest_right']['mean'].mean():.1f}"
+
+
+def _by_training(numbers: pd.DataFrame, text: Callable[[pd.Series], str]) -> pd.DataFrame:
+    norm = (" " + numbers.norm).where(numbers.norm != "none", "")
+    column = (numbers.quantity + norm).str.replace("_", " ")
+    rows = numbers.assign(training=_training, column=column)
+    table = rows.pivot_table(index="training", columns="column", values="mean", aggfunc=text, sort=False)
+    return table.rename_axis(None, axis=1)
 
 
 def opinion_table(opinions: pd.DataFrame) -> pd.DataFrame:
