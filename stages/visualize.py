@@ -107,9 +107,8 @@ def main(args: argparse.Namespace) -> None:
     seeds = plan.attacked(dataset.seeds, args.ball)
     files = [must_exist(Path("models") / name / f"{model_name(seed, 0.0)}.safetensors") for seed in seeds]
     tasks = [Task(args.dataset, *of) for of in zip(files, files[1:] + files[:1], seeds, strict=True)]
-    given = {"sample_seed": dataset.sample_seed, "settings": settings}
     shared(args.dataset, dataset.sample_seed, settings.n_images, settings.n_training, settings.seed)  # for all workers
-    work = partial(visualize_one, **given, device=p.training.hardware)
+    work = partial(visualize_one, sample_seed=dataset.sample_seed, settings=settings, device=p.training.hardware)
     results = parallel(work, tasks, units=[1] * len(tasks), unit="models", n_workers=cli.n_workers())
     write_arrays(results[0][0], Path("results/visualize") / name / "pictures.npz")
     write_csv([row for _, rows in results for row in rows], Path("results/visualize") / name / "numbers.csv")

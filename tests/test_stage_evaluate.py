@@ -13,6 +13,7 @@ from robacc.balls import parse
 from robacc.files import write_csv
 from robacc.images import in_memory
 from robacc.nets import model as nets
+from robacc.params import Attack, Dataset, Evaluate, Natural, Seeds
 from robacc.report import page
 from robacc.seeding import generator
 from robacc.training.jobs import model_name
@@ -44,7 +45,8 @@ def folder(tmp_path, monkeypatch):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     yaml = YAML(typ="rt", pure=True)
     parameters = yaml.load(tmp_path / "params.yaml")
-    parameters["datasets"]["mnist"] |= {"n_seeds": 2, "natural": {"fractions": [0.0], "balls": []}}
+    parameters["datasets"]["mnist"]["seeds"] |= {"first": 0, "n": 2, "n_deciding": 2, "n_attacked": 2}
+    parameters["datasets"]["mnist"]["natural"] = {"fractions": [0.0], "balls": []}
     parameters["evaluate"]["mnist"] |= {"n_images": 256, "n_checked": 20, "attack": ATTACK}
     parameters["evaluate"]["mnist"]["eps"]["linf"] = [0.001]
     parameters["autoattack"]["mnist"]["standard_in"] = ["l2-1.5"]

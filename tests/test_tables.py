@@ -1,5 +1,6 @@
 """Tidy tables: which rows, which counts, which means."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
