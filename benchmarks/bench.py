@@ -38,7 +38,7 @@ from robacc.params import load as load_params
 from robacc.report.plotting import save, use_style
 from robacc.seeding import generator
 from robacc.training import store
-from robacc.training.jobs import Job
+from robacc.training.jobs import Job, model_name
 
 FOLDER = Path("benchmarks")
 BATCH, N_STEPS = 100, 5
@@ -143,9 +143,9 @@ def evaluations(n_images: int = 1000) -> list[dict]:
         )
         for n in (20, 40)
     )
-    rows = []
+    rows, first = [], load_params().datasets["mnist"].seeds.first
     for name in ("standard", "linf-0.1"):
-        net, _ = nets.load(Path(f"models/mnist-{name}/seed0-natural0.0.safetensors"))
+        net, _ = nets.load(Path(f"models/mnist-{name}/{model_name(first, 0.0)}.safetensors"))
         assert isinstance(net, nn.Sequential)
         their_net = plain(net).eval()
         found: dict[str, list[float]] = {}

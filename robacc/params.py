@@ -67,6 +67,12 @@ def _eps(value: object) -> object:
     return value
 
 
+def _several(n: int) -> int:
+    if n < 2:
+        raise ValueError("at least 2 seeds, as an interval over seeds needs two")
+    return n
+
+
 def _distinct(values: list) -> list:
     if len({str(value) for value in values}) != len(values):
         raise ValueError("values that are all different")
@@ -107,6 +113,7 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0.5, lt=1)]  # that x1 is the label
 Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, AfterValidator(_several)]
 Sizes = Annotated[list[Annotated[list[Count], Field(min_length=2, max_length=2)]], Field(min_length=1)]
 
 
@@ -126,13 +133,30 @@ class Natural(Section):
         return self
 
 
+class Seeds(Section):
+    """The seeds of a data set's models: `first`, first + 1, and so on.
+
+    On the full training set a ball has `n` of them, and the balls in `deciding` have `n_deciding`. The first
+    `n_attacked` seeds of each ball are also trained half and half, attacked and drawn.
+    """
+
+    first: Annotated[int, Field(ge=0)]
+    n: Several
+    deciding: Annotated[list[BallWord], AfterValidator(_distinct)]
+    n_deciding: Several
+    n_attacked: Several
+
+
 class Dataset(Section):
-    """The training jobs of one data set, and the order in which its test images are attacked."""
+    """The training jobs of one data set, and the order in which its test images are attacked.
+
+    `sizes` has rows [training images, most seeds of a ball]. No ball has more seeds than on the full set.
+    """
 
     recipe: str
     n_train: Count
     sizes: Sizes
-    n_seeds: Count
+    seeds: Seeds
     sample_seed: int
     natural: Natural
 
@@ -141,6 +165,8 @@ class Dataset(Section):
         sizes = [size for size, _ in self.sizes]
         if sizes != sorted(set(sizes)) or sizes[-1] >= self.n_train:
             raise ValueError(f"sizes that rise and stay under n_train = {self.n_train}")
+        if min(n_seeds for _, n_seeds in self.sizes[:2]) < 2:
+            raise ValueError(f"2 seeds or more at the two smallest sizes, which decide C1, got {self.sizes[:2]}")
         return self
 
 
@@ -251,12 +277,12 @@ class Evaluate(Section):
 class RestOfAutoAttack(Section):
     """The attacks of AutoAttack that run on some models only.
 
-    These models are the ones of `balls` and `seeds` with a natural share of 0.
+    These models are the ones of `balls` with a natural share of 0, on the first `n_seeds` of the attacked seeds.
     """
 
     attacks: Annotated[list[AttackName], AfterValidator(_distinct)]
     balls: Annotated[list[BallWord], AfterValidator(_distinct)]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_distinct)]
+    n_seeds: Annotated[int, Field(ge=0)]
 
 
 class AutoAttack(Section):
@@ -282,15 +308,24 @@ class Judges(Section):
     seed: Count
 
 
+class Search(Section):
+    """One of the runs that search a large ball for the image of highest loss, see `paper.large_eps.climb`."""
+
+    n_steps: Annotated[int, Field(ge=2)]
+    step_size: Annotated[float, Field(gt=0)]
+    first_ball: Annotated[float, Field(ge=1)]
+
+
 class Visualize(Section):
     """The pictures of one data set."""
 
     n_per_class: Count
     large_eps: dict[Norm, Eps]  # Table 3
-    n_steps: Count
-    step_size: Annotated[float, Field(gt=0, le=1)]
+    search: Search
+    seed: int
     n_points: Annotated[int, Field(ge=2)]
     n_images: Annotated[int, Field(ge=2)]
+    n_training: Count
     judges: Judges
 
 
@@ -404,10 +439,24 @@ class Linear(Section):
     noise: LinearNoise
 
 
-class Report(Section):
-    """The confidence level of all intervals."""
+class Claims(Section):
+    """Where and how the claims about one data set's nets are decided.
 
-    confidence: Annotated[float, Field(gt=0, lt=1)]
+    C2 to C4 are read at `balls`: the paper's eps and the largest eps of each norm. Accuracies that differ by less than
+    `margin` count as equal.
+    """
+
+    balls: Annotated[list[RobustBall], AfterValidator(_distinct), Field(min_length=1)]
+    margin: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Report(Section):
+    """The confidence level of all intervals.
+
+    It is over 0.5, as the two one-sided tests of "equal" use the level 2 * confidence - 1.
+    """
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
 
 
 class Params(Section):
@@ -423,6 +472,7 @@ class Params(Section):
     visualize: dict[DatasetName, Visualize]
     theory: Theory
     linear: Linear
+    claims: dict[DatasetName, Claims]
     report: Report
 
     @model_validator(mode="after")
@@ -430,7 +480,7 @@ class Params(Section):
         for name, switch in self.run.items():
             if switch not in ([], [name]):
                 raise ValueError(f"run.{name} to be [{name}] or [], got {switch}")
-        for section in ("run", "balls", "datasets", "evaluate", "autoattack", "visualize"):
+        for section in ("run", "balls", "datasets", "evaluate", "autoattack", "visualize", "claims"):
             if getattr(self, section).keys() != set(datasets.NAMES):
                 raise ValueError(f"{section} to have the data sets {', '.join(datasets.NAMES)}")
         for name in datasets.NAMES:
@@ -444,12 +494,19 @@ class Params(Section):
             raise ValueError(f"datasets.{name}.recipe to be one of {known}, got {dataset.recipe!r}")
         if self.autoattack[name].n_images > self.evaluate[name].n_images:
             raise ValueError(f"autoattack.{name}.n_images of at most evaluate.{name}.n_images, which PGD attacks")
-        if max(rest.seeds, default=0) >= dataset.n_seeds:
-            raise ValueError(f"autoattack.{name}.rest.seeds below datasets.{name}.n_seeds = {dataset.n_seeds}")
+        seeds, most = dataset.seeds, f"datasets.{name}.seeds.n_attacked = {dataset.seeds.n_attacked}"
+        if rest.n_seeds > seeds.n_attacked:
+            raise ValueError(f"autoattack.{name}.rest.n_seeds of at most {most}")
         if "standard" not in self.balls[name]:
             raise ValueError(f"balls.{name} to have standard, which the others are compared with")
-        if self.visualize[name].judges.seed < dataset.n_seeds:
-            raise ValueError(f"visualize.{name}.judges.seed of at least datasets.{name}.n_seeds = {dataset.n_seeds}")
+        if self.visualize[name].n_training > dataset.n_train:
+            raise ValueError(f"visualize.{name}.n_training of at most datasets.{name}.n_train = {dataset.n_train}")
+        for word in self.claims[name].balls:
+            if word not in self.balls[name]:
+                raise ValueError(f"claims.{name}.balls to be in balls.{name}, got {word}")
+        used = range(seeds.first, seeds.first + max(seeds.n, seeds.n_deciding))
+        if self.visualize[name].judges.seed in used:
+            raise ValueError(f"visualize.{name}.judges.seed to be no seed of another model, {used[0]} to {used[-1]}")
         norms = {
             "evaluate.{}.eps": [*self.evaluate[name].eps],
             "visualize.{}.large_eps": [*self.visualize[name].large_eps],

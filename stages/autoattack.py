@@ -54,21 +54,23 @@ def attack_one(  # noqa: ANN201
     return part.tolist(), fooled_by
 
 
-def attacks_of(settings: AutoAttack, ball: Ball, natural_fraction: float, seed: int) -> Sequence[str]:
-    """Return the attacks that a model trained on `ball` meets, in their order."""
+def attacks_of(
+    settings: AutoAttack, ball: Ball, natural_fraction: float, seed: int, attacked: Sequence[int]
+) -> Sequence[str]:
+    """Return the attacks that a model trained on `ball` meets, in their order; `attacked` are the ball's seeds."""
     rest = settings.rest
-    runs_rest = str(ball) in rest.balls and natural_fraction == 0 and seed in rest.seeds
+    runs_rest = str(ball) in rest.balls and natural_fraction == 0 and seed in attacked[: rest.n_seeds]
     return [*settings.attacks, *(rest.attacks if runs_rest else [])]
 
 
 def tasks(ball: Ball, folder: Path, dataset: Dataset, settings: AutoAttack) -> list[Task]:
     """Return what is to be done: robust models in their own ball, standard ones in those that params.yaml names."""
-    found = []
+    found, attacked = [], plan.attacked(dataset.seeds, ball)
     for attacked_in in map(parse, settings.standard_in) if ball.is_standard else [ball]:
         for fraction in plan.natural_fractions(dataset.natural, ball):
-            for seed in range(dataset.n_seeds):
+            for seed in attacked:
                 file = folder / f"{model_name(seed, fraction)}.safetensors"
-                attacks = attacks_of(settings, ball, fraction, seed)
+                attacks = attacks_of(settings, ball, fraction, seed, attacked)
                 found += [Task(file, seed, fraction, attacked_in, attacks, part) for part in range(N_PARTS)]
     return found
 

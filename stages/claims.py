@@ -16,20 +16,26 @@ def read(name: str):  # noqa: ANN201 (pandas is not imported here)
     return pd.read_csv(must_exist(Path("results") / name), keep_default_na=False)
 
 
-def trained(dataset: str, confidence: float) -> list:
-    """Return the claims about trained nets."""
-    from robacc.paper import claims
+def trained(dataset: str, confidence: float, balls: list[str], margin: float) -> list:
+    """Return the claims about trained nets, C2 and C4 at `balls`."""
+    import pandas as pd
 
-    accuracy, sizes, pictures = (read(f"{dataset}/{name}.csv") for name in ("accuracy", "sizes", "pictures"))
+    from robacc.balls import parse
+    from robacc.files import must_exist
+    from robacc.paper import claims, claims_pictures, published
+
+    contrasts, sizes, pictures = (read(f"{dataset}/{name}.csv") for name in ("contrasts", "sizes", "pictures"))
+    others = pd.read_csv(must_exist(Path("data/published.csv")))
+    gains, at = published.gains(others, dataset), [(ball.norm, ball.eps) for ball in map(parse, balls)]
     same: dict[str, Any] = {"dataset": dataset, "confidence": confidence}
     return [
-        claims.small_sets(sizes, **same),
-        claims.full_set(sizes, **same),
-        claims.decline_with_eps(accuracy, confidence=confidence),
-        claims.half_and_half(accuracy, **same),
-        claims.gradients_align(pictures, **same),
-        claims.looks_like_another_class(pictures, **same),
-        claims.smooth_interpolation(pictures, **same),
+        claims.small_sets(contrasts, dataset=dataset, margin=margin),
+        claims.full_set(contrasts, sizes, balls=at, margin=margin, published=gains),
+        claims.decline_with_eps(contrasts, margin=margin, published=gains),
+        claims.half_and_half(contrasts, balls=at, margin=margin, published=published.halves(others, dataset)),
+        claims_pictures.gradients_align(pictures, **same),
+        claims_pictures.looks_like_another_class(pictures, **same),
+        claims_pictures.smooth_interpolation(pictures, **same),
     ]
 
 
@@ -57,14 +63,18 @@ def main(args: argparse.Namespace) -> None:
 
     p = params.load()
     confidence = p.report.confidence
-    ledger = trained(args.dataset, confidence) if args.dataset else exact(confidence)
+    if args.dataset:
+        settings = p.claims[args.dataset]
+        ledger = trained(args.dataset, confidence, settings.balls, settings.margin)
+    else:
+        ledger = exact(confidence)
     # A short metric a claim, so that `dvc exp show` stays readable: the first measure; all are in the ledger.
     metrics = {
         claim.id: {"verdict": claim.verdict, "value": round(claim.measures[0].value, 6) if claim.measures else None}
         for claim in ledger
     }
     folder = Path("results") / (args.dataset or "exact")
-    write_json({"claims": [asdict(claim) for claim in ledger]}, folder / "ledger.json")
+    write_json({"claims": [{**asdict(claim), "verdict": claim.verdict} for claim in ledger]}, folder / "ledger.json")
     write_json(metrics, folder / "claims.json")
 
 

@@ -1,4 +1,4 @@
-"""Attack the full-set models of one ball: standard accuracy, robust accuracy over a grid of eps, and checks."""
+"""Evaluate the full-set models of one ball: standard accuracy, robust accuracy over a grid of eps, and checks."""
 
 import argparse
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ from stages import cli
 
 @dataclass(frozen=True)
 class Task:
-    """One trained model, another of the next seed from which attacks are transferred, and the balls."""
+    """One trained model, another of the next seed from which attacks are transferred, and the balls.
+
+    Without balls, only standard accuracy is measured.
+    """
 
     file: Path
     other: Path
@@ -24,7 +27,8 @@ class Task:
     eps_grid: list[float]
 
     def __str__(self) -> str:
-        return f"{self.file.parent.name}/{self.file.stem} in {self.norm} up to {max(self.eps_grid)}"
+        attacked = f" in {self.norm} up to {max(self.eps_grid)}" if self.eps_grid else ", standard accuracy"
+        return f"{self.file.parent.name}/{self.file.stem}{attacked}"
 
 
 def evaluate_one(  # noqa: ANN201
@@ -36,7 +40,7 @@ def evaluate_one(  # noqa: ANN201
     settings: Evaluate,
     device: str,
 ):
-    """Return the model's outcomes and the attack's checks."""
+    """Return the model's outcomes and the attack's checks, which are None without an attack."""
     from robacc.attack import evaluation
     from robacc.images import loading, sample
     from robacc.nets import model as nets
@@ -45,6 +49,9 @@ def evaluate_one(  # noqa: ANN201
     model = hardware.for_evaluation(nets.load(task.file)[0], device)
     other = hardware.for_evaluation(nets.load(task.other)[0], device) if task.other != task.file else None
     x, y = loading.load(test_set).first()
+    if not task.eps_grid:
+        on_progress(1)
+        return evaluation.standard(model, x, y, n_checked=settings.n_checked), None
     order = sample.balanced_order(y, seed=sample_seed)
     counts = {"n_robust": settings.n_images, "n_checked": settings.n_checked, "seed": settings.seed}
     result = evaluation.evaluate(
@@ -55,15 +62,23 @@ def evaluate_one(  # noqa: ANN201
 
 
 def tasks(ball: Ball, folder: Path, dataset: Dataset, settings: Evaluate) -> list[Task]:
-    """Return what is to be done: models trained half and half only at their own eps, standard ones in every norm."""
+    """Return what is to be done: models trained half and half only at their own eps, standard ones in every norm.
+
+    Seeds that are not attacked come last.
+    """
+
+    def file(seed: int, fraction: float) -> Path:
+        return folder / f"{model_name(seed, fraction)}.safetensors"
+
     found = []
+    attacked = plan.attacked(dataset.seeds, ball)
     for fraction in plan.natural_fractions(dataset.natural, ball):
-        files = [folder / f"{model_name(seed, fraction)}.safetensors" for seed in range(dataset.n_seeds)]
         for norm, test_eps in settings.eps.items() if ball.is_standard else [(ball.norm, settings.eps[ball.norm])]:
             grid = [ball.eps] if fraction else sorted({*test_eps, ball.eps} - {0.0})
-            for seed, file in enumerate(files):
-                found.append(Task(file, files[(seed + 1) % len(files)], seed, fraction, norm, grid))
-    return found
+            for seed, following in zip(attacked, [*attacked[1:], attacked[0]], strict=True):
+                found.append(Task(file(seed, fraction), file(following, fraction), seed, fraction, norm, grid))
+    rest = plan.seeds(dataset.seeds, ball)[len(attacked) :]
+    return found + [Task(file(seed, 0.0), file(seed, 0.0), seed, 0.0, ball.norm, []) for seed in rest]
 
 
 def main(args: argparse.Namespace) -> None:
@@ -76,7 +91,7 @@ def main(args: argparse.Namespace) -> None:
     settings, dataset = p.evaluate[args.dataset], p.datasets[args.dataset]
     name = f"{args.dataset}-{args.ball}"
     models = tasks(args.ball, Path("models") / name, dataset, settings)
-    test_set, units = Path("data") / args.dataset / "test.safetensors", [len(task.eps_grid) for task in models]
+    test_set, units = Path("data") / args.dataset / "test.safetensors", [len(task.eps_grid) or 1 for task in models]
     given = {"test_set": test_set, "sample_seed": dataset.sample_seed, "settings": settings}
     work = partial(evaluate_one, **given, device=p.training.hardware)
     results = parallel(work, models, units=units, unit="eps", n_workers=cli.n_workers())
@@ -84,7 +99,8 @@ def main(args: argparse.Namespace) -> None:
     for task, (outcomes, measures) in zip(models, results, strict=True):
         model = {"seed": task.seed, "natural_fraction": task.natural_fraction}
         rows += [{**model, **row} for row in outcomes.counts()]
-        checks.append({**model, "norm": task.norm, **measures})
+        if measures is not None:
+            checks.append({**model, "norm": task.norm, **measures})
         arrays.update({f"{task.file.stem}-{key}": values.numpy() for key, values in outcomes.arrays().items()})
     folder = Path("results/evaluate") / name
     write_csv(rows, folder / "accuracy.csv")

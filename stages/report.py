@@ -37,6 +37,7 @@ def training(p: Params, dataset: str) -> dict:
         "paper_recipe": paper,
         "deviations": facts.of(dataset).differences + changed,
         "claims": ledger(dataset),
+        "margin": p.claims[dataset].margin,
         **page.data_source(Path("data") / dataset),
         "rule": page.picture_rule(pictures, dataset),
         **page.shown(dataset, tables),
@@ -78,10 +79,12 @@ def hashes(titles: dict[str, str]) -> dict[str, str]:
 
 def main(_: argparse.Namespace) -> None:
     """Write reports/index.html and reports/summary.md from results/, reports/figures/ and params.yaml."""
+    import pandas as pd
+
     from robacc import params
     from robacc.datasets import facts
     from robacc.datasets.restricted_imagenet import SUPER_CLASSES
-    from robacc.files import write_text
+    from robacc.files import must_exist, write_text
     from robacc.report import page
 
     p = params.load()
@@ -90,7 +93,8 @@ def main(_: argparse.Namespace) -> None:
     claims = page.by_number(ledger("exact") + (runs["mnist"]["claims"] if "mnist" in runs else []))
     titles = {dataset: run["name"] for dataset, run in runs.items()}
     content = {"claims": claims, "hashes": hashes(titles), "runs": runs, "super_classes": SUPER_CLASSES, **exact(p)}
-    text = page.render(Path("stages"), **content)
+    published = pd.read_csv(must_exist(Path("data/published.csv")))
+    text = page.render(Path("stages"), published=published, **content)
     write_text(text, Path("reports/index.html"))
     write_text(page.summary(claims, further), Path("reports/summary.md"))
 

@@ -19,23 +19,23 @@ class Trained:
         return f"standard accuracy: {self.name}"
 
 
-def count_correct(trained: Trained, on_progress, *, test_set: Path, device: str) -> tuple[int, int, str]:  # noqa: ANN001
-    """Return how many test images there are, on how many a model is right, and the hash of its training set."""
+def right(trained: Trained, on_progress, *, test_set: Path, device: str):  # noqa: ANN001, ANN201
+    """Return on which test images a model is right, bool [images], and the hash of its training set."""
     from robacc.images import loading
     from robacc.nets import model as nets
     from robacc.training import hardware
 
     model, spec = nets.load(trained.file)
     x, y = loading.load(test_set).first()
-    n_correct = int((nets.predict(hardware.for_evaluation(model, device), x) == y).sum())
+    correct = (nets.predict(hardware.for_evaluation(model, device), x) == y).numpy()
     on_progress(1)
-    return len(y), n_correct, spec["subset"]
+    return correct, spec["subset"]
 
 
 def main(args: argparse.Namespace) -> None:
-    """Write results/sweep/<dataset>-<ball>.csv: one row a trained model."""
+    """Write results/sweep/<dataset>-<ball>/: accuracy.csv, a row a trained model, and outcomes.npz, every example."""
     from robacc import params, plan
-    from robacc.files import write_csv
+    from robacc.files import write_arrays, write_csv
     from robacc.parallel import parallel
     from robacc.training import store
     from robacc.training.train import n_steps
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     p = params.load()
     recipe = plan.recipe(p, args.dataset)
     folder = Path("data") / args.dataset
-    jobs = plan.smaller_sets(p.datasets[args.dataset].sizes, args.ball)
+    jobs = plan.smaller_sets(p.datasets[args.dataset], args.ball)
     files = store.train_all(
         jobs,
         train_set=folder / "train.safetensors",
@@ -52,24 +52,27 @@ def main(args: argparse.Namespace) -> None:
         checkpoints=Path("checkpoints"),
         n_workers=cli.n_workers(),
     )
-    work = partial(count_correct, test_set=folder / "test.safetensors", device=p.training.hardware)
+    work = partial(right, test_set=folder / "test.safetensors", device=p.training.hardware)
     trained = [Trained(str(job), file) for job, file in zip(jobs, files, strict=True)]
     results = parallel(work, trained, units=[1] * len(trained), unit="models", n_workers=cli.n_workers())
-    rows = []
-    for job, (n, n_correct, subset) in zip(jobs, results, strict=True):
+    rows, arrays = [], {}
+    for job, (correct, subset) in zip(jobs, results, strict=True):
         steps = n_steps(recipe, job.n_train)
         rows.append(
             {
                 "n_train": job.n_train,
                 "seed": job.seed,
-                "n": n,
-                "n_correct": n_correct,
+                "n": len(correct),
+                "n_correct": int(correct.sum()),
                 "steps": steps,
                 "epochs": steps * recipe.batch_size / job.n_train,
                 "subset_sha256": subset,
             }
         )
-    write_csv(rows, Path("results/sweep") / f"{args.dataset}-{args.ball}.csv")
+        arrays[f"{job.n_train}-seed{job.seed}-correct"] = correct
+    folder = Path("results/sweep") / f"{args.dataset}-{args.ball}"
+    write_csv(rows, folder / "accuracy.csv")
+    write_arrays(arrays, folder / "outcomes.npz")
 
 
 if __name__ == "__main__":

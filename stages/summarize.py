@@ -1,6 +1,7 @@
 """Collect what the stages measured into tidy tables and the metrics, for the balls in params.yaml."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,11 +14,17 @@ MODEL = ["model", "norm_train", "eps_train", "natural_fraction", "seed"]
 
 
 @cache
-def outcomes(model: str) -> dict:
-    """Return the arrays of every example's outcome, of all models of a ball."""
+def outcomes(model: str, folder: str = "evaluate") -> dict:
+    """Return the arrays of every example's outcome, of all models of a ball; those of smaller sets are in sweep."""
     from robacc.files import read_arrays
 
-    return read_arrays(Path("results/evaluate") / model / "outcomes.npz")
+    return read_arrays(Path("results") / folder / model / "outcomes.npz")
+
+
+def by_seed(arrays: dict, end: str) -> dict:
+    """Return the arrays named seed<k>`end`, by k."""
+    found = {name: re.fullmatch(rf"seed(\d+){re.escape(end)}", name) for name in arrays}
+    return {int(match[1]): arrays[name] for name, match in found.items() if match}
 
 
 def right(model: str, name: str, norm: str = "none", eps: float = 0.0):  # noqa: ANN201 (pandas is not imported here)
@@ -56,24 +63,74 @@ def pairs(accuracy, standard: str) -> Iterator[tuple]:  # noqa: ANN001
         base = model if fraction else standard
         mine, plain = model_name(seed, fraction), model_name(seed, 0.0)
         labels = {"model": model, "natural_fraction": fraction, "base": base, "seed": seed}
+        if f"{plain}-correct" not in outcomes(base):
+            continue  # the standard model has fewer seeds
         yield {**labels, "kind": "std_acc"}, right(model, mine), right(base, plain)
         if fraction:
             yield {**labels, "kind": "rob_acc"}, right(model, mine, norm, eps), right(model, plain, norm, eps)
 
 
+def contrasts(balls: dict[str, Ball], n_train: int) -> Iterator[tuple]:
+    """Give (labels, contrast) of all that the claims about accuracy compare."""
+    from robacc.paper import contrasts as of
+
+    by_size: dict[int, dict] = {}
+    for name, ball in balls.items():
+        trained = kind(ball), ball.eps
+        for array, right in outcomes(name, "sweep").items():
+            size, model = array.split("-", 1)
+            by_size.setdefault(int(size), {}).setdefault(trained, {}).update(by_seed({model: right}, "-correct"))
+    full = {(kind(ball), ball.eps): by_seed(outcomes(name), "-natural0.0-correct") for name, ball in balls.items()}
+    yield from of.of_sizes({**by_size, n_train: full})
+    yield from of.of_eps(full, n_train)
+    for name, ball in balls.items():
+        yield from of.of_halves(halves(name, ball, n_train))
+
+
+def halves(name: str, ball: Ball, n_train: int) -> Iterator[tuple]:
+    """Give (labels, right of half-natural models, right of all-adversarial ones) of a ball, for both accuracies."""
+    arrays = outcomes(name)
+    labels = {"n_train": n_train, "norm": ball.norm, "eps_base": ball.eps, "eps": ball.eps}
+    mixed, plain = (by_seed(arrays, f"-natural{share}-correct") for share in (0.5, 0.0))
+    if mixed:
+        yield {"kind": "std_acc", **labels}, mixed, plain
+        mixed, plain = (
+            {
+                seed: right(name, model_name(seed, share), ball.norm, ball.eps)
+                for seed in by_seed(arrays, f"-natural{share}-indices")
+            }
+            for share in (0.5, 0.0)
+        )
+        yield {"kind": "rob_acc", **labels}, mixed, plain
+
+
+def radii(accuracy) -> Iterator[dict]:  # noqa: ANN001
+    """Give the mean robust radius of every model, as rows of the numbers for the pictures."""
+    from robacc.paper import tables
+
+    attacked = accuracy[(accuracy.norm_test != "none") & (accuracy.natural_fraction == 0)]
+    columns = ["model", "norm_train", "eps_train", "seed", "norm_test"]
+    for keys, rows in attacked.groupby(columns, sort=False):
+        labels = dict(zip([*columns[:-1], "norm"], keys, strict=True))
+        fooling = outcomes(labels["model"])[f"{model_name(labels['seed'], 0.0)}-{labels['norm']}-fooling-eps"]
+        found = tables.radius(fooling, sorted(rows.eps_test))
+        yield {**labels, "quantity": "radius", "position": 0.0, **found}
+
+
 def main(args: argparse.Namespace) -> None:
-    """Write results/<dataset>/: models, accuracy, sizes, checks, pictures, paired, autoattack (csv); metrics.json."""
+    """Write metrics.json and eight tables to results/<dataset>/, from models.csv to autoattack.csv."""
     import pandas as pd
 
     from robacc import params, plan
     from robacc.files import write_csv, write_json
     from robacc.paper import tables
+    from robacc.paper.contrasts import table
 
     p = params.load()
     balls = {f"{args.dataset}-{ball}": ball for ball in plan.balls(p, args.dataset)}
     confidence, n_train = p.report.confidence, p.datasets[args.dataset].n_train
     accuracy = tables.accuracy(collect("evaluate/{}/accuracy.csv", balls), confidence=confidence)
-    sweep, curves = collect("sweep/{}.csv", balls), collect("curves/{}", balls)
+    sweep, curves = collect("sweep/{}/accuracy.csv", balls), collect("curves/{}", balls)
     opinions = []
     for keys, first in collect("autoattack/{}.csv", balls).groupby([*MODEL, "norm", "eps"]):
         model, _, _, fraction, seed, norm, eps = keys
@@ -86,8 +143,10 @@ def main(args: argparse.Namespace) -> None:
     write_csv(accuracy, folder / "accuracy.csv")
     write_csv(tables.sizes(sweep, accuracy, curves, n_train=n_train, confidence=confidence), folder / "sizes.csv")
     write_csv(collect("evaluate/{}/checks.csv", balls), folder / "checks.csv")
-    write_csv(collect("visualize/{}/numbers.csv", balls), folder / "pictures.csv")
+    pictures = pd.concat([collect("visualize/{}/numbers.csv", balls), pd.DataFrame(radii(accuracy))])
+    write_csv(pictures, folder / "pictures.csv")
     write_csv(tables.paired(pairs(accuracy, f"{args.dataset}-standard"), confidence=confidence), folder / "paired.csv")
+    write_csv(table(contrasts(balls, n_train), confidence=confidence), folder / "contrasts.csv")
     write_csv(pd.concat(opinions), folder / "autoattack.csv")
     write_json(tables.metrics(accuracy), folder / "metrics.json")
 

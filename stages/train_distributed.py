@@ -1,6 +1,6 @@
 """Train one full-set model with several processes, on the GPUs of one or more hosts; started by torchrun.
 
-    torchrun --nproc-per-node 8 -m stages.train_distributed --dataset mnist --ball l2-1.5 --seed 0
+    torchrun --nproc-per-node 8 -m stages.train_distributed --dataset mnist --ball l2-1.5 --seed 100
 
 On several hosts run the same command on each, with these options before -m:
 
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     arguments = cli.parser(__doc__, "dataset", "ball")
-    arguments.add_argument("--seed", type=int, default=0, help="of the model; the stages train 0, 1, ...")
+    arguments.add_argument("--seed", type=int, required=True, help="of the model; see `seeds` in params.yaml")
     arguments.add_argument("--natural", type=float, default=0.0, help="share of each batch left natural")
     arguments.add_argument("--n-train", type=int, help="number of images; without it the full set")
     cli.run(main, arguments)

@@ -47,8 +47,10 @@ def write_project(folder: Path, n_train: int, *, recipe: dict, training: dict) -
     """Write a params.yaml with one small job a ball of MNIST on the CPU, and `n_train` random images for it."""
     yaml = YAML()
     content = yaml.load(ROOT / "params.yaml")
-    content["datasets"]["mnist"] |= {"recipe": "mnist-smoke", "n_train": n_train, "sizes": [[10, 1]], "n_seeds": 1}
+    content["datasets"]["mnist"] |= {"recipe": "mnist-smoke", "n_train": n_train, "sizes": [[10, 2]]}
+    content["datasets"]["mnist"]["seeds"] |= {"first": 0, "n": 2, "n_deciding": 2, "n_attacked": 2}
     content["recipes"]["mnist-smoke"] |= recipe
+    content["visualize"]["mnist"]["n_training"] = n_train
     content["training"] |= {"hardware": "cpu", **training}
     folder.mkdir(parents=True, exist_ok=True)
     yaml.dump(content, folder / "params.yaml")

@@ -1,6 +1,7 @@
 """Result tables, pictures and data of a run that never was, as small as the figures and the report can read."""
 
 import json
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from safetensors.numpy import save_file
 from robacc import params, plan
 from robacc.datasets import facts
 
-P = params.load(Path(__file__).parent.parent / "params.yaml")
+ROOT = Path(__file__).parent.parent
+P = params.load(ROOT / "params.yaml")
 N_TEST, N_ATTACKED = 1000, 500
 
 
@@ -28,6 +30,30 @@ def share(accuracy: float, n: int = N_TEST) -> dict:
     accuracy = min(max(accuracy, 0.0), 1.0)
     low, high = max(accuracy - 0.02, 0.0), min(accuracy + 0.02, 1.0)
     return {"n": n, "n_correct": round(n * accuracy), "accuracy": accuracy, "low": low, "high": high}
+
+
+def contrasts(dataset: str, n_seeds: int) -> pd.DataFrame:
+    """Return contrasts.csv: gains on small sets, losses that grow with eps, and a trade for half natural batches."""
+    found = []
+
+    def add(contrast: str, norm: str, eps: float, value: float, **labels: object) -> None:
+        spread = {"": 0.01, "_narrow": 0.008, "_both": 0.013}
+        limits = {
+            f"{end}{of}": value + sign * by for of, by in spread.items() for end, sign in (("low", -1), ("high", 1))
+        }
+        row = {"contrast": contrast, "kind": "std_acc", "n_train": 50000, "norm": norm, "eps_base": 0.0, "eps": eps}
+        found.append({**row, **labels, "seeds": n_seeds, "n": N_TEST, "value": value, **limits})
+
+    for norm in ("l2", "linf"):
+        grid = [model["eps"] for model in trained(dataset) if model["norm"] == norm]
+        for below, eps in zip([0.0, *grid], grid, strict=False):
+            for n_train, value in ((300, 0.05), (1000, 0.03), (50000, -0.1 * eps / grid[-1])):
+                add("robust", norm, eps, value, n_train=n_train)
+            add("step", norm, eps, -0.1 * (eps - below) / grid[-1], eps_base=below)
+        add("slope", norm, grid[-1], -0.1)
+        for kind, value in (("std_acc", 0.02), ("rob_acc", -0.04)):
+            add("half", norm, grid[-1], value, kind=kind, eps_base=grid[-1])
+    return pd.DataFrame(found)
 
 
 def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
@@ -74,9 +100,10 @@ def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
             masking += ("promise", "smoothed", "square")
             numbers = {f"masking_{name}": 0.1 for name in masking}
             checks.append({**row, "norm": "l2", "n": 64, "largest_excess": 1e-7, "note": "", **numbers})
-        grey = ["object_share"] if facts.of(dataset).channels == 1 else []
-        kinds = [("none", name) for name in ("edge_alignment", *grey, "low_frequency_share")]
-        kinds += product(("l2", "linf"), ("changed", "judged_robust", "judged_standard"))
+        place = "object_share" if facts.of(dataset).channels == 1 else "span_share"
+        kinds = [("none", name) for name in (place, "edge_share", "agreement", "class_way", "nearest_right")]
+        examples = ("changed", "judged_robust", "judged_standard", "judged_nearest")
+        kinds += product(("l2", "linf"), ("alignment", "radius", *examples))
         points = [(*kind, 0.0, 0.3 + 0.5 * strength + 0.01 * rng.random()) for kind in kinds]
         path = [(point / 8, point / 8 * (0.2 + 0.7 * strength)) for point in range(9)]
         points += [("l2", f"path_{judge}", *point) for judge in ("robust", "standard") for point in path]
@@ -111,7 +138,7 @@ def write(root: Path, dataset: str, *, n_seeds: int = 3, right: float = 1.0, abo
     folder = root / "results" / dataset
     folder.mkdir(parents=True)
     pd.DataFrame(trained(dataset)).to_csv(folder / "models.csv", index=False)
-    for name, table in tables(dataset, n_seeds).items():
+    for name, table in {**tables(dataset, n_seeds), "contrasts": contrasts(dataset, n_seeds)}.items():
         table.to_csv(folder / f"{name}.csv", index=False)
     for index, model in enumerate(trained(dataset)):
         file = root / "results/visualize" / model["model"] / "pictures.npz"
@@ -121,6 +148,7 @@ def write(root: Path, dataset: str, *, n_seeds: int = 3, right: float = 1.0, abo
         file = root / "data" / dataset / f"{split}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({"x": np.zeros(1, np.uint8)}, file, metadata={"json": about})
+    shutil.copy(ROOT / "data/published.csv", root / "data")
     for stage in ("train", "evaluate", "visualize"):
         (root / "code").mkdir(exist_ok=True)
         (root / f"code/{stage}-{dataset}").write_text(f"hash of {stage} of {dataset}\n")
@@ -142,6 +170,7 @@ def write_exact(root: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame([row]).to_csv(file, index=False)
     claim = {"id": "C6", "statement": "tight", "rule": "equal", "figure": "theory", "verdict": "reproduced"}
+    claim |= {"readings": [{"norm": "", "place": "", "verdict": "reproduced"}], "published": []}
     file = root / "results/exact/ledger.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"claims": [{**claim, "measures": [], "remark": ""}]}))

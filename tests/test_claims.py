@@ -1,15 +1,31 @@
-"""Every claim can come out either way: tables made so that its rule holds, then with one thing wrong."""
+"""Every claim can come out with each word: contrasts made so that its rule holds, then with one thing wrong."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from robacc.paper import claims, claims_exact
-from robacc.paper.ledger import NOT_REPRODUCED, NOT_TESTED, REPRODUCED, difference, mean_over_seeds
+from robacc.paper.ledger import EQUAL, NOT_TESTED, OPPOSITE, REPRODUCED, UNDECIDED, difference
 
 MNIST = {"dataset": "mnist", "confidence": 0.95}
 BALLS = [("standard", 0.0), ("l2", 0.5), ("l2", 1.5), ("linf", 0.1), ("linf", 0.3)]
+AT = [("l2", 0.5), ("l2", 1.5), ("linf", 0.3)]
+
+
+def contrast(kind, norm, eps, value, *, half=0.005, n_train=60000, eps_base=0.0, accuracy="std_acc"):
+    """Return a row of contrasts.csv with half-widths `half` and 0.8 `half`, and a wider one for random images."""
+    labels = {"contrast": kind, "kind": accuracy, "n_train": n_train, "norm": norm, "eps_base": eps_base, "eps": eps}
+    limits = {"": half, "_narrow": 0.8 * half, "_both": 1.5 * half}
+    spread = {f"{end}{of}": value + sign * by for of, by in limits.items() for end, sign in (("low", -1), ("high", 1))}
+    return {**labels, "seeds": 5, "n": 1000, "value": value, **spread}
+
+
+def verdicts(claim):
+    """Return the words of a claim by norm and place."""
+    return {(reading.norm, reading.place): reading.verdict for reading in claim.readings}
+
+
+WORDS = [(0.05, REPRODUCED), (-0.05, OPPOSITE), (0.0002, EQUAL), (0.004, UNDECIDED)]
 
 
 def rows(value, **columns):
@@ -24,42 +40,65 @@ def rows(value, **columns):
     )
 
 
-def sizes(small, full):
-    middle = rows(lambda norm, eps: 0.9 + (small + full) * eps / 20, n_train=1000)
-    return pd.concat(
+def gains(small, full, half=0.005):
+    """Return the contrasts with standard training: gains on the two smallest sets, on a larger and on the full one."""
+    by_size = {100: small, 300: small, 1000: 0.9, 60000: full}
+    return pd.DataFrame(
         [
-            rows(lambda norm, eps: 0.7 + small * (eps > 0), n_train=100),
-            middle,
-            rows(lambda norm, eps: 0.95 + full * (eps > 0), n_train=60000),
+            contrast("robust", norm, eps, value, half=half, n_train=n)
+            for norm, eps in BALLS
+            if eps
+            for n, value in by_size.items()
         ]
     )
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(0.05, REPRODUCED), (0.0, NOT_REPRODUCED), (-0.05, NOT_REPRODUCED)])
-def test_c1_needs_a_gain_on_the_smallest_set(gain, verdict):
-    claim = claims.small_sets(sizes(gain, -0.02), **MNIST)
-    assert claim.verdict == verdict
-    assert [measure.value for measure in claim.measures[:2]] == pytest.approx([gain, gain], abs=0.001)
-    assert all("100 images" in measure.name for measure in claim.measures[:2])
+@pytest.mark.parametrize(("gain", "verdict"), WORDS)
+def test_c1_is_read_on_the_two_smallest_sets_in_each_norm(gain, verdict):
+    half = 0.0005 if verdict == EQUAL else 0.005
+    claim = claims.small_sets(gains(gain, -0.02, half), dataset="mnist", margin=0.001)
+    places = [(norm, f"on {n} images") for norm in ("l2", "linf") for n in (100, 300)]
+    assert verdicts(claim) == dict.fromkeys(places, verdict)
+    assert [measure.value for measure in claim.measures] == [gain] * 4
+    assert [measure.name for measure in claim.measures][:2] == [
+        "std_acc, l2 eps 1.5 minus standard, 100 images",
+        "std_acc, l2 eps 1.5 minus standard, 300 images",
+    ]
 
 
-def test_c1_may_show_at_the_second_size_but_needs_both_norms():
-    table = sizes(0.0, -0.02)
-    table.loc[(table.eps_train > 0) & (table.n_train == 1000), "accuracy"] += 0.05
-    assert claims.small_sets(table, **MNIST).verdict == REPRODUCED
-    table.loc[table.norm_train == "linf", "accuracy"] -= 0.1
-    assert claims.small_sets(table, **MNIST).verdict == NOT_REPRODUCED
+def test_a_claim_says_each_norm_and_place():
+    table = gains(0.05, -0.02)
+    table.loc[(table.norm == "l2") & (table.n_train == 100), ["low", "low_narrow", "low_both"]] = -0.1
+    claim = claims.small_sets(table, dataset="mnist", margin=0.001)
+    assert claim.verdict == (
+        "l2: undecided on 100 images, reproduced on 300 images; linf: reproduced on 100 images and on 300 images"
+    )
 
 
-@pytest.mark.parametrize(("loss", "verdict"), [(-0.02, REPRODUCED), (0.0, NOT_REPRODUCED), (0.02, NOT_REPRODUCED)])
-def test_c2_needs_a_loss_on_the_full_set(loss, verdict):
-    assert claims.full_set(sizes(0.05, loss), **MNIST).verdict == verdict
+def test_the_full_set_is_never_a_small_one():
+    table = gains(0.05, -0.02)
+    claim = claims.small_sets(table[table.n_train.isin([100, 60000])], dataset="mnist", margin=0.001)
+    assert {place for _, place in verdicts(claim)} == {"on 100 images"}
 
 
-def test_c2_is_decided_by_both_norms():
-    table = sizes(0.05, -0.02)
-    table.loc[(table.norm_train == "linf") & (table.n_train == 60000), "accuracy"] += 0.05
-    assert claims.full_set(table, **MNIST).verdict == NOT_REPRODUCED
+SIZES = rows(lambda *_: 0.9, n_train=100)
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(-value, verdict) for value, verdict in WORDS])
+def test_c2_is_read_on_the_full_set_at_the_balls_of_params(loss, verdict):
+    half = 0.0005 if verdict == EQUAL else 0.005
+    claim = claims.full_set(gains(0.05, loss, half), SIZES, balls=AT, margin=0.001, published=["a"])
+    assert verdicts(claim) == {("l2", "at 0.5"): verdict, ("l2", "at 1.5"): verdict, ("linf", "at 0.3"): verdict}
+    assert claim.verdict == f"l2: {verdict} at 0.5 and at 1.5; linf: {verdict}"
+    assert claim.published == ["a"]
+    assert claim.measures[0].both == pytest.approx((loss - 1.5 * half, loss + 1.5 * half))
+
+
+def test_c2_reads_norms_apart():
+    table = gains(0.05, -0.02)
+    table.loc[(table.norm == "linf"), ["low", "high", "low_narrow", "high_narrow"]] += 0.05
+    claim = claims.full_set(table, SIZES, balls=AT, margin=0.001, published=[])
+    assert claim.verdict == "l2: reproduced at 0.5 and at 1.5; linf: opposite"
 
 
 @pytest.mark.parametrize("gaps", [(0.1, -0.1), (0.3, -0.1), (0.02, -0.3), (0.1, 0.1), (-0.1, -0.1), (-0.1, 0.1)])
@@ -76,85 +115,78 @@ def test_the_crossing_is_where_the_line_between_two_sizes_falls_below_zero(gaps)
     assert claims.crossing(table, "l2", 1.5) == expected
 
 
-def accuracy(value, half=(0.01, -0.03)):
-    plain = rows(value, norm_test="none", eps_test=0.0, natural_fraction=0.0, images="all")
-    own = plain.assign(norm_test=plain.norm_train, eps_test=plain.eps_train, accuracy=plain.accuracy - 0.2)
-    own = own.assign(images="sample")
-    tables = [plain, own[own.eps_train > 0]]
-    for table, change in zip(list(tables), half, strict=True):
-        mixed = table[table.eps_train > 0]
-        tables.append(mixed.assign(natural_fraction=0.5, accuracy=mixed.accuracy + change * (1 + 0.05 * mixed.seed)))
-    same = tables[0].assign(images="sample", accuracy=0.5 + tables[0].eps_train)  # decides no claim
-    return pd.concat([*tables, same, same.assign(natural_fraction=0.5)], ignore_index=True)
-
-
-def test_c3_needs_a_decline():
-    assert claims.decline_with_eps(accuracy(lambda _, eps: 0.99 - 0.05 * eps), confidence=0.95).verdict == REPRODUCED
-    assert claims.decline_with_eps(accuracy(lambda *_: 0.99), confidence=0.95).verdict == NOT_REPRODUCED
-
-
-def test_c3_fails_when_one_step_rises():
-    table = accuracy(lambda norm, eps: {("l2", 0.5): 0.95, ("l2", 1.5): 0.96}.get((norm, eps), 0.99 - 0.1 * eps))
-    assert claims.decline_with_eps(table, confidence=0.95).verdict == NOT_REPRODUCED
-
-
-@pytest.mark.parametrize(
-    ("half", "verdict"),
-    [((0.01, -0.03), REPRODUCED), ((-0.01, -0.03), NOT_REPRODUCED), ((0.01, 0.03), NOT_REPRODUCED)],
-)
-def test_c4_needs_both_sides_of_the_trade(half, verdict):
-    table = accuracy(lambda _, eps: 0.99 - 0.05 * eps, half)
-    assert claims.half_and_half(table, **MNIST).verdict == verdict
-
-
-def test_c4_is_not_tested_without_mixed_models():
-    table = accuracy(lambda _, eps: 0.99 - 0.05 * eps)
-    assert claims.half_and_half(table[table.natural_fraction == 0], **MNIST).verdict == NOT_TESTED
-
-
-def numbers(quantity, value, norm="none", position=0.0):
-    table = rows(value, quantity=quantity, norm=norm, position=position)
-    return table.rename(columns={"accuracy": "mean"})
-
-
-@pytest.mark.parametrize("worse", [None, "edge_alignment", "object_share", "low_frequency_share"])
-def test_c11_needs_all_three_numbers(worse):
-    kinds = ("edge_alignment", "object_share", "low_frequency_share")
-    table = pd.concat([numbers(kind, lambda _, eps, k=kind: 0.3 + 0.2 * (eps > 0) * (k != worse)) for kind in kinds])
-    assert claims.gradients_align(table, **MNIST).verdict == (NOT_REPRODUCED if worse else REPRODUCED)
-
-
-@pytest.mark.parametrize(
-    ("robust", "standard", "verdict"),
-    [(0.8, 0.2, REPRODUCED), (0.8, 0.8, NOT_REPRODUCED), (0.4, 0.1, NOT_REPRODUCED)],
-)
-def test_c12_needs_more_than_half_and_more_than_the_standard_model(robust, standard, verdict):
-    table = pd.concat(
-        [
-            numbers(f"judged_{judge}", lambda _, eps: robust if eps else standard, "l2")
-            for judge in ("robust", "standard")
+def over_eps(slope, total, first=0.0, half=0.005):
+    """Return the contrasts of C3 in both norms: slope, total, and the two steps."""
+    found = []
+    for norm, small, large in (("l2", 0.5, 1.5), ("linf", 0.1, 0.3)):
+        found += [
+            contrast("slope", norm, large, slope, half=half),
+            contrast("robust", norm, small, first, half=half),
+            contrast("robust", norm, large, total, half=half),
+            contrast("robust", norm, large, 0.5, half=half, n_train=100),
+            contrast("step", norm, small, first, half=half),
+            contrast("step", norm, large, total - first, half=half, eps_base=small),
         ]
+    return pd.DataFrame(found)
+
+
+@pytest.mark.parametrize(("change", "verdict"), [(-value, verdict) for value, verdict in WORDS])
+@pytest.mark.parametrize("moved", ["slope", "total"])
+def test_c3_is_a_trend_and_a_total(moved, change, verdict):
+    half = 0.0005 if verdict == EQUAL else 0.005
+    claim = claims.decline_with_eps(
+        over_eps(**{"slope": -0.05, "total": -0.05, moved: change}, half=half), margin=0.001, published=[]
     )
-    assert claims.looks_like_another_class(table, **MNIST).verdict == verdict
+    places = {"slope": "as a trend", "total": "in total"}
+    assert verdicts(claim) == {
+        (norm, place): verdict if part == moved else REPRODUCED
+        for norm in ("l2", "linf")
+        for part, place in places.items()
+    }
+    assert len(claim.measures) == 2 * 4
 
 
 @pytest.mark.parametrize(
-    ("curve", "verdict"),
+    ("first", "said"),
     [
-        ((0.0, 0.2, 0.5, 0.8), REPRODUCED),
-        ((0.0, 0.1, 0.1, 0.8), NOT_REPRODUCED),
-        ((0.0, 0.3, 0.2, 0.6), NOT_REPRODUCED),
-        ((0.0, 0.1, 0.2, 0.3), NOT_REPRODUCED),
+        (0.02, "to l2 eps 0.5 standard accuracy rises;"),
+        (-0.02, "to l2 eps 0.5 standard accuracy falls;"),
+        (0.002, "to linf eps 0.1 standard accuracy may rise or fall."),
     ],
 )
-def test_c13_needs_a_smooth_rise_above_one_half(curve, verdict):
-    table = pd.concat([numbers("path_robust", lambda *_, v=value: v, "l2", i / 3) for i, value in enumerate(curve)])
-    assert claims.smooth_interpolation(table, **MNIST).verdict == verdict
+def test_c3_says_what_happens_at_small_eps_and_is_not_decided_by_it(first, said):
+    claim = claims.decline_with_eps(over_eps(-0.05, -0.05, first), margin=0.001, published=[])
+    assert said in claim.remark
+    assert set(verdicts(claim).values()) == {REPRODUCED}
+
+
+@pytest.mark.parametrize(("std", "std_word"), WORDS[:2])
+@pytest.mark.parametrize(("rob", "rob_word"), [(-0.03, REPRODUCED), (0.03, OPPOSITE), (0.001, UNDECIDED)])
+def test_c4_reads_both_sides_of_the_trade(std, std_word, rob, rob_word):
+    table = pd.DataFrame(
+        [
+            contrast("half", norm, eps, value, accuracy=kind)
+            for norm, eps in (("l2", 1.5), ("linf", 0.3), ("linf", 0.1))
+            for kind, value in (("std_acc", std), ("rob_acc", rob))
+        ]
+    )
+    claim = claims.half_and_half(table, balls=AT, margin=0.001, published=[])
+    expected = {("l2", "in std_acc at 1.5"): std_word, ("l2", "in rob_acc at 1.5"): rob_word}
+    expected |= {("linf", "in std_acc at 0.3"): std_word, ("linf", "in rob_acc at 0.3"): rob_word}
+    assert verdicts(claim) == expected
+
+
+def test_a_claim_without_models_is_not_tested():
+    table = gains(0.05, -0.02)
+    assert claims.half_and_half(table, balls=AT, margin=0.001, published=[]).verdict == NOT_TESTED
+    nothing = table[table.norm == "none"]
+    assert claims.small_sets(nothing, dataset="mnist", margin=0.001).verdict == NOT_TESTED
+    assert claims.decline_with_eps(nothing, margin=0.001, published=[]).verdict == NOT_TESTED
 
 
 @pytest.mark.parametrize(
     ("standard", "robust", "verdict"),
-    [(0.2, 0.0, REPRODUCED), (0.05, 0.0, NOT_REPRODUCED), (0.2, 0.05, NOT_REPRODUCED)],
+    [(0.2, 0.0, REPRODUCED), (0.05, 0.0, OPPOSITE), (0.2, 0.05, OPPOSITE)],
 )
 def test_c9_needs_weight_in_one_model_and_none_in_the_other(standard, robust, verdict):
     table = pd.DataFrame({"optimizer": "sgd", "l2": 0.0, "eps_train": [0.0, 0.2], "share": [standard, robust]})
@@ -162,11 +194,20 @@ def test_c9_needs_weight_in_one_model_and_none_in_the_other(standard, robust, ve
     assert claims_exact.weak_pixels(table, threshold=0.1).verdict == verdict
 
 
-@pytest.mark.parametrize(("last", "verdict"), [(0.1, REPRODUCED), (0.79, NOT_REPRODUCED)])
-def test_c10_needs_robust_accuracy_to_fall(last, verdict):
+@pytest.mark.parametrize(
+    ("first", "last", "verdict"),
+    [
+        (0.8, 0.1, REPRODUCED),
+        (0.8, 0.79, UNDECIDED),
+        (0.8, 0.9, OPPOSITE),
+        (0.51, 0.1, UNDECIDED),
+        (0.4, 0.1, OPPOSITE),
+    ],
+)
+def test_c10_needs_robust_accuracy_to_fall(first, last, verdict):
     kept = [1, 10, 100, 784]
     table = pd.DataFrame({"n_kept": kept * 2, "attack": ["none"] * 4 + ["linf"] * 4, "eps_test": [0.0] * 4 + [0.2] * 4})
-    values = np.array([*np.linspace(0.8, 0.99, 4), *np.linspace(0.8, last, 4)])
+    values = np.array([*np.linspace(0.8, 0.99, 4), *np.linspace(first, last, 4)])
     table = table.assign(accuracy=values, low=values - 0.02, high=values + 0.02, n=1900, optimizer="sgd", l2=0.0)
     assert claims_exact.few_pixels(table).verdict == verdict
 
@@ -183,8 +224,8 @@ def theory_tables(excess=-0.1, z=1.0):
     [
         ({}, REPRODUCED),
         ({"excess": 0.03}, REPRODUCED),
-        ({"excess": 0.05}, NOT_REPRODUCED),
-        ({"z": -4.5}, NOT_REPRODUCED),
+        ({"excess": 0.05}, OPPOSITE),
+        ({"z": -4.5}, OPPOSITE),
     ],
 )
 def test_c5_fails_above_the_bound(change, verdict):
@@ -194,10 +235,10 @@ def test_c5_fails_above_the_bound(change, verdict):
 def test_c5_fails_for_a_linear_classifier_above_the_bound():
     points, frontier, checks = theory_tables()
     frontier.loc[1, "rob_acc"] = 0.61
-    assert claims_exact.no_free_lunch(points, frontier, checks, confidence=0.95).verdict == NOT_REPRODUCED
+    assert claims_exact.no_free_lunch(points, frontier, checks, confidence=0.95).verdict == OPPOSITE
 
 
-@pytest.mark.parametrize(("robust", "verdict"), [(0.9, REPRODUCED), (0.89, NOT_REPRODUCED)])
+@pytest.mark.parametrize(("robust", "verdict"), [(0.9, REPRODUCED), (0.89, OPPOSITE)])
 def test_c6_is_exact(robust, verdict):
     table = pd.DataFrame(
         {"classifier": ["sign(x1)", "mean"], "p": 0.9, "std_acc": [0.9, 0.99], "rob_acc": [robust, 0.0]}
@@ -205,7 +246,7 @@ def test_c6_is_exact(robust, verdict):
     assert claims_exact.tight(table).verdict == verdict
 
 
-@pytest.mark.parametrize(("standard", "verdict"), [(0.995, REPRODUCED), (0.98, NOT_REPRODUCED)])
+@pytest.mark.parametrize(("standard", "verdict"), [(0.995, REPRODUCED), (0.98, OPPOSITE)])
 def test_c7_counts_only_settings_that_fulfil_the_hypotheses(standard, verdict):
     table = pd.DataFrame(
         {
@@ -220,32 +261,11 @@ def test_c7_counts_only_settings_that_fulfil_the_hypotheses(standard, verdict):
     assert claims_exact.opposite_optima(table).verdict == verdict
 
 
-@pytest.mark.parametrize(("victim", "verdict"), [(0.001, REPRODUCED), (0.2, NOT_REPRODUCED)])
+@pytest.mark.parametrize(("victim", "verdict"), [(0.001, REPRODUCED), (0.2, OPPOSITE), (0.0099, UNDECIDED)])
 def test_c8_looks_at_victims_of_perturbations_made_without_them(victim, verdict):
     table = pd.DataFrame({"seed": [0, 1, 2], "victim": "SVM", "adv_acc": [victim, victim * 1.01, victim * 0.99]})
     table = table.assign(source="distribution", eps_train=0.0, strength=4.0, n_test=2000)
     assert claims_exact.transfers(table, confidence=0.95).verdict == verdict
-
-
-def test_the_interval_over_seeds_is_students():
-    values = [0.1, 0.2, 0.4, 0.3]
-    measure = mean_over_seeds("x", values, n=5, confidence=0.9)
-    low, high = stats.t.interval(0.9, 3, loc=np.mean(values), scale=stats.sem(values))
-    assert (measure.low, measure.value, measure.high) == pytest.approx((low, 0.25, high))
-    assert (measure.n, measure.seeds) == (5, 4)
-
-
-def test_one_seed_decides_nothing():
-    measure = mean_over_seeds("x", [0.4], n=5, confidence=0.95)
-    assert (measure.low, measure.high) == (-1.0, 1.0)
-
-
-def test_one_seed_or_no_robust_model_is_not_tested():
-    table = sizes(0.05, -0.02)
-    assert claims.small_sets(table[table.seed == 0], **MNIST).verdict == NOT_TESTED
-    standard = table[table.norm_train == "standard"]
-    assert claims.small_sets(standard, **MNIST).verdict == NOT_TESTED
-    assert claims.full_set(standard, **MNIST).verdict == NOT_TESTED
 
 
 def test_differences_are_paired_by_seed():
@@ -263,18 +283,3 @@ def test_the_deciding_eps_is_the_papers_or_the_nearest():
     grid = pd.DataFrame({"norm_train": "linf", "eps_train": [0.0039, 0.0078, 0.0157, 0.0314]})
     assert claims.paper_eps(grid, "linf", "cifar10") == 0.0157
     assert claims.paper_eps(grid, "linf", "restricted_imagenet_64") == 0.0039
-
-
-def test_colour_images_have_no_object_share_to_decide_c11():
-    kinds = {"edge_alignment": 0.2, "object_share": -0.2, "low_frequency_share": 0.2}
-    table = pd.concat([numbers(kind, lambda _, eps, g=gain: 0.3 + g * (eps > 0)) for kind, gain in kinds.items()])
-    assert claims.gradients_align(table, **MNIST).verdict == NOT_REPRODUCED
-    claim = claims.gradients_align(table, dataset="cifar10", confidence=0.95)
-    assert claim.verdict == REPRODUCED
-    assert not any("object" in text for text in (claim.rule, *(measure.name for measure in claim.measures)))
-
-
-def test_c1_says_where_its_rule_comes_from():
-    table = sizes(0.05, -0.02)
-    assert "three seeds" in claims.small_sets(table, **MNIST).remark
-    assert "most clearly of MNIST" in claims.small_sets(table, dataset="cifar10", confidence=0.95).remark

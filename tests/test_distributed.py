@@ -389,7 +389,7 @@ def test_torchrun_trains_the_model_that_the_stage_then_finds(tmp_path):
     out = in_project(tmp_path, *torchrun, *job, "--seed", "0")
     assert "[6/6]" in out
     assert "l2-0.5, 40 images, seed 0: trained, 2 processes" in out
-    assert re.search(r"^0 jobs trained in \d+ s, 1 finished already$", in_project(tmp_path, "stages.train", *job), re.M)
+    assert re.search(r"^1 jobs trained in \d+ s, 1 finished already$", in_project(tmp_path, "stages.train", *job), re.M)
     name = "mnist-l2-0.5/seed0-natural0.0.safetensors"
     model, spec = nets.load(tmp_path / "models" / name)
     assert spec["processes"] == 2

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from robacc.attack.adversary import attack, smallest_fooling_eps
-from robacc.attack.evaluation import evaluate
+from robacc.attack.evaluation import evaluate, standard
 from robacc.attack.norms import threat_model
 from robacc.images.sample import balanced_order
 from robacc.nets.model import CHUNK, predict
@@ -66,6 +66,23 @@ def test_accuracy_is_a_count_over_all_examples_whatever_the_chunk(n, linear, pix
     assert same == {"images": "sample", **clean, "n": min(n, 7), "n_correct": int((expected == y)[sampled].sum())}
     assert [robust[key] for key in ("images", "norm", "eps", "n")] == ["sample", "linf", 0.01, min(n, 7)]
     assert robust["n_correct"] <= same["n_correct"]
+
+
+@pytest.mark.parametrize("broken", [None, "uint8", "label", "training"])
+def test_standard_accuracy_without_an_attack_is_the_same_and_as_strict(broken, linear, pixels):
+    model, x, y = linear(10), pixels(40), torch.arange(40) % 10
+    if broken is None:
+        alone = standard(model, x, y, n_checked=5)
+        attacked, _ = evaluate(model, x, y, "linf", [0.01], weak(), n_robust=7, n_checked=3, seed=0)
+        assert alone.counts() == attacked.counts()[:1]
+        assert set(alone.arrays()) == {"correct", "predicted"}
+        assert all(torch.equal(values, attacked.arrays()[name]) for name, values in alone.arrays().items())
+        return
+    x = (255 * x).to(torch.uint8) if broken == "uint8" else x
+    y = y + 1 if broken == "label" else y
+    model = nn.Sequential(model, nn.Dropout()).train() if broken == "training" else model
+    with pytest.raises((TypeError, ValueError), match="expected"):
+        standard(model, x, y, n_checked=20)
 
 
 @across_chunks

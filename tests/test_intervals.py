@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from robacc.paper.intervals import mcnemar, paired_difference, wilson
+from robacc.paper.intervals import crossed, mcnemar, paired_difference, student, wilson
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,73 @@ def test_the_paired_interval_covers_as_often_as_it_says():
 def test_impossible_disagreements_are_refused(first, second, n):
     with pytest.raises(ValueError, match=f"got {first}, {second} of {n}"):
         paired_difference(first, second, n, confidence=0.95)
+
+
+def test_the_interval_over_seeds_is_students():
+    values = [0.1, 0.2, 0.4, 0.3]
+    expected = stats.t.interval(0.9, 3, loc=np.mean(values), scale=stats.sem(values))
+    assert student(values, confidence=0.9) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="got 1; train more seeds"):
+        student([0.4], confidence=0.95)
+
+
+def test_the_crossed_interval_is_the_one_worked_by_hand():
+    """The analysis of variance of two rows of three: of 72.83, rows explain 28.17, columns 44.33, and 0.33 is left."""
+    table = np.array([[0.0, 2.0, 6.0], [4.0, 6.0, 11.0]])
+    grand = table.mean()
+    between_rows = 3 * ((table.mean(1) - grand) ** 2).sum()  # 1 degree of freedom
+    between_columns = 2 * ((table.mean(0) - grand) ** 2).sum()  # 2
+    rest = ((table - grand) ** 2).sum() - between_rows - between_columns  # 2
+    assert (between_rows, between_columns, rest) == pytest.approx((28.1667, 44.3333, 0.3333), abs=1e-4)
+    terms = np.array([28.1667, 44.3333 / 2, -0.3333 / 2])
+    freedom = terms.sum() ** 2 / (terms**2 / [1, 2, 2]).sum()
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(terms.sum() / 6)
+    assert crossed(table, confidence=0.95) == pytest.approx((grand - half, grand + half), abs=1e-3)
+
+
+def test_without_effects_of_seeds_the_crossed_interval_is_that_of_the_images():
+    images = np.random.default_rng(0).normal(size=400)
+    low, high = crossed(np.tile(images, (5, 1)), confidence=0.95)
+    assert (low, high) == pytest.approx(student(images, confidence=0.95))
+
+
+def test_without_effects_of_images_the_crossed_interval_is_that_of_the_seeds():
+    seeds = np.random.default_rng(0).normal(size=6)
+    assert crossed(np.tile(seeds[:, None], (1, 50)), confidence=0.9) == pytest.approx(student(seeds, confidence=0.9))
+
+
+def test_equal_differences_leave_no_width():
+    assert crossed(np.full((3, 10), 0.25), confidence=0.95) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("shape", [(1, 10), (10, 1)])
+def test_one_seed_or_one_image_has_no_crossed_interval(shape):
+    with pytest.raises(ValueError, match=f"got {shape[0]} and {shape[1]}"):
+        crossed(np.zeros(shape), confidence=0.95)
+
+
+@pytest.mark.parametrize(("of_seed", "of_image", "rest"), [(0.3, 1.0, 3.0), (0.1, 2.0, 1.0), (1.0, 0.5, 1.0)])
+def test_the_crossed_interval_covers_as_often_as_it_says(of_seed, of_image, rest):
+    """New seeds and new images each time; the interval of the seeds alone covers the mean of all images too seldom."""
+    rng, hits, hits_of_seeds, n = np.random.default_rng(1), 0, 0, 1500
+    for _ in range(n):
+        table = of_seed * rng.normal(size=(8, 1)) + of_image * rng.normal(size=80) + rest * rng.normal(size=(8, 80))
+        low, high = crossed(table, confidence=0.95)
+        hits += low <= 0 <= high
+        low, high = student(table.mean(1), confidence=0.95)
+        hits_of_seeds += low <= 0 <= high
+    assert 0.935 < hits / n < 0.975
+    if of_image > of_seed * np.sqrt(80 / 8):
+        assert hits_of_seeds / n < 0.9
+
+
+def test_the_crossed_interval_covers_differences_of_right_and_wrong():
+    """Of two models a seed: right or wrong by a threshold on a latent of seed, image and both, as accuracies are."""
+    rng, hits, n = np.random.default_rng(2), 0, 1000
+    expected = stats.norm.cdf(1.5 / np.sqrt(1 + 1 + 0.1**2)) - stats.norm.cdf(1.4 / np.sqrt(1 + 1 + 0.1**2))
+    for _ in range(n):
+        image = rng.normal(size=300)
+        right = [level + image + 0.1 * rng.normal(size=(6, 1)) + rng.normal(size=(6, 300)) > 0 for level in (1.5, 1.4)]
+        low, high = crossed(right[0].astype(float) - right[1], confidence=0.95)
+        hits += low <= expected <= high
+    assert 0.93 < hits / n < 0.98

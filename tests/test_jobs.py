@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from robacc import params, plan
 from robacc.balls import NORMS, STANDARD, Ball, parse
 from robacc.datasets import facts
-from robacc.params import Dataset, Natural, Params
+from robacc.params import Dataset, Natural, Params, Seeds
 from robacc.training.jobs import Job, model_name
 
 EACH = pytest.mark.parametrize("dataset", facts.NAMES)
@@ -98,19 +98,35 @@ def test_a_job_is_a_row_and_a_name_of_a_file():
 # ---- The plan -----------------------------------------------------------------------------------------------------
 
 
-def test_the_full_set_has_every_seed_and_shares_where_natural_says_so():
+def dataset_of(**changes):
     natural = Natural(fractions=[0.0, 0.5], balls=["l2-1.5"])
-    settings = Dataset(recipe="none", n_train=100, sizes=[[10, 1]], n_seeds=2, sample_seed=0, natural=natural)
-    plain, mixed = Ball("l2", 0.5), Ball("l2", 1.5)
+    seeds = Seeds(**{"first": 7, "n": 2, "deciding": ["l2-1.5"], "n_deciding": 3, "n_attacked": 2, **changes})
+    return Dataset(
+        recipe="none", n_train=100, sizes=[[10, 3], [20, 2], [30, 1]], seeds=seeds, sample_seed=0, natural=natural
+    )
+
+
+def test_the_full_set_has_every_seed_and_shares_where_natural_says_so():
+    settings, plain, mixed = dataset_of(), Ball("l2", 0.5), Ball("l2", 1.5)
     for ball in (STANDARD, plain):
-        assert plan.full_set(settings, ball) == [Job(ball, 100, 0), Job(ball, 100, 1)]
-    wanted = [Job(mixed, 100, 0, 0.0), Job(mixed, 100, 0, 0.5), Job(mixed, 100, 1, 0.0), Job(mixed, 100, 1, 0.5)]
-    assert plan.full_set(settings, mixed) == wanted
+        assert plan.full_set(settings, ball) == [Job(ball, 100, 7), Job(ball, 100, 8)]
+    wanted = [Job(mixed, 100, seed, share) for seed in (7, 8) for share in (0.0, 0.5)]
+    assert plan.full_set(settings, mixed) == [*wanted, Job(mixed, 100, 9)]  # the last is not attacked
 
 
-def test_smaller_sets_have_their_own_numbers_of_seeds():
-    ball = Ball("l2", 0.5)
-    assert plan.smaller_sets([[10, 2], [30, 1]], ball) == [Job(ball, 10, 0), Job(ball, 10, 1), Job(ball, 30, 0)]
+def test_the_first_seeds_are_attacked():
+    settings, ball = dataset_of(n_attacked=4), Ball("l2", 1.5)
+    assert list(plan.seeds(settings.seeds, ball)) == list(plan.attacked(settings.seeds, ball)) == [7, 8, 9]
+    assert list(plan.attacked(dataset_of().seeds, ball)) == [7, 8]
+    assert list(plan.attacked(settings.seeds, STANDARD)) == [7, 8]
+
+
+def test_smaller_sets_have_their_own_numbers_of_seeds_and_never_more_than_the_full_set():
+    def found(ball):
+        return [(job.n_train, job.seed) for job in plan.smaller_sets(dataset_of(), ball)]
+
+    assert found(Ball("l2", 1.5)) == [(10, 7), (10, 8), (10, 9), (20, 7), (20, 8), (30, 7)]
+    assert found(STANDARD) == [(10, 7), (10, 8), (20, 7), (20, 8), (30, 7)]
 
 
 @EACH

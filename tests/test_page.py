@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,13 +14,21 @@ from safetensors.numpy import save_file
 from robacc.report import page
 from robacc.sources import cifar10, restricted_imagenet
 
+ROOT = Path(__file__).parent.parent
 MEASURE = {"name": "gain", "value": 0.012, "low": 0.01, "high": 0.014, "n": 10000, "seeds": 3, "is_difference": True}
-CLAIM = {"id": "C1", "statement": "a |b|", "verdict": "reproduced", "measures": [MEASURE], "remark": ""}
+READING = {"norm": "l2", "place": "", "verdict": "reproduced"}
+CLAIM = {"id": "C1", "statement": "a |b|", "verdict": "l2: reproduced", "readings": [READING], "measures": [MEASURE]}
+CLAIM |= {"remark": "", "published": []}
 
 
 def test_a_difference_is_in_signed_points_and_a_share_in_percent():
     assert page.interval(MEASURE) == "gain: +1.20 points [+1.00, +1.40]"
     assert page.interval({**MEASURE, "is_difference": False}) == "gain: 1.20 % [1.00, 1.40]"
+
+
+def test_the_interval_with_random_images_stands_behind_the_one_that_decides():
+    measure = {**MEASURE, "both": [0.009, 0.015]}
+    assert page.interval(measure) == "gain: +1.20 points [+1.00, +1.40] (images random too: [+0.90, +1.50])"
 
 
 def test_a_single_seed_has_no_interval():
@@ -32,6 +41,33 @@ def test_the_sample_is_said_once_where_all_measures_share_it():
     assert [line.rsplit("(", 1)[1] for line in page.measured(two)] == ["n = 10,000, 3 seeds)", "exact)"]
 
 
+def test_published_numbers_stand_behind_the_remark():
+    lines = page.measured({**CLAIM, "remark": "as expected", "published": ["+0.09 (A)", "+0.10 (B)"]})
+    assert lines[-3:] == ["as expected", "Published: +0.09 (A)", "Published: +0.10 (B)"]
+
+
+def test_verdicts_are_counted_by_place():
+    two = [READING, {**READING, "verdict": "undecided"}, {**READING, "verdict": "undecided"}]
+    text = page.count_verdicts([{**CLAIM, "readings": two}, CLAIM])
+    assert text == "Verdicts on 2 claims, by norm and place: 2 reproduced, 2 undecided"
+    assert page.count_verdicts([{**CLAIM, "readings": []}]) == "Verdicts on 1 claim, by norm and place: not tested"
+
+
+def test_each_word_of_a_verdict_has_its_colour():
+    html = page.coloured("l2: equal at 1.5, not tested at 2.5; linf: reproduced")
+    assert html == (
+        'l2: <span class="equal">equal</span> at 1.5, <span class="not-tested">not tested</span> at 2.5; '
+        'linf: <span class="reproduced">reproduced</span>'
+    )
+
+
+def test_seeds_are_counted_by_ball():
+    table = pd.DataFrame({"model": [*"aaab"], "seed": [5, 6, 6, 5], "n_train": [100, 100, 300, 300]})
+    assert page.seeds_text(table) == "1 to 2 seeds a ball"
+    assert page.seeds_text(table[table.model == "a"]) == "2 seeds"
+    assert page.seeds_by_size(table) == "100: 2, 300: 1"
+
+
 def test_the_summary_is_a_table_of_four_columns():
     row = page.summary([CLAIM], {}).splitlines()[-1]
     assert row.replace("\\|", "").count("|") == 5
@@ -39,10 +75,10 @@ def test_the_summary_is_a_table_of_four_columns():
 
 
 def test_the_summary_has_a_section_for_each_further_data_set():
-    other = {**CLAIM, "verdict": "not reproduced"}
+    other = {**CLAIM, "readings": [{**READING, "verdict": "opposite"}]}
     first, second = page.summary([CLAIM], {"CIFAR-10": [other]}).split("\n## CIFAR-10\n")
     assert "1 reproduced" in first
-    assert "1 not reproduced" in second
+    assert "1 opposite" in second
 
 
 def test_claims_are_ordered_by_number():
@@ -124,19 +160,67 @@ def test_half_table_has_standard_and_robust_accuracy_of_both_trainings():
             ("l2", 0.5, "sample", 0.1),
         )
     ]
-    table = page.half_table(pd.DataFrame(rows))
+    rows += [{**rows[0], "seed": 1, "accuracy": 0.1}]  # a seed that was trained in one way only
+    others = pd.read_csv(ROOT / "data/published.csv")
+    table = page.half_table(pd.DataFrame(rows), others, "mnist")
     assert table.training.tolist() == ["l2 eps 1.5"]
     kinds = {"standard accuracy, all images": "90.00", "standard accuracy, same images": "85.00"}
     expected = {**kinds, "robust accuracy": "80.00"}
-    assert table.iloc[0].drop("training").to_dict() == {
-        f"{kind}, {share} natural": value for kind, value in expected.items() for share in ("0%", "50%")
-    }
+    expected = {f"{kind}, {share} natural": value for kind, value in expected.items() for share in ("0%", "50%")}
+    expected |= {f"the paper, {share} natural (standard / robust)": "" for share in ("0%", "50%")}
+    assert table.iloc[0].drop("training").to_dict() == expected
+    own = others.source.str.startswith("Tsipras") & (others.natural_fraction == 0.5)
+    others.loc[own, ["std_acc", "rob_acc", "read_at_source"]] = [91.0, 57.5, "yes"]
+    filled = page.half_table(pd.DataFrame(rows), others, "mnist")
+    assert filled["the paper, 50% natural (standard / robust)"].tolist() == ["91.00 / 57.50"]
+    assert filled["the paper, 0% natural (standard / robust)"].tolist() == [""]
 
 
 def test_which_images_a_number_is_of_is_said_in_words():
     sample = "2,000 of the 10,000 test images, drawn at random by class (seed 3), the same for every model"
     assert page.drawn(2000, 10000, 3) == sample
     assert page.drawn(10000, 10000, 3) == page.drawn(12000, 10000, 3) == "all 10,000 test images"
+
+
+NUMBERS = pd.DataFrame(
+    [
+        {
+            "norm_train": norm,
+            "eps_train": eps,
+            "norm": of,
+            "quantity": quantity,
+            "seed": seed,
+            "mean": value + seed / 10,
+        }
+        for norm, eps in (("standard", 0.0), ("l2", 1.5))
+        for seed in (0, 1)
+        for of, quantity, value in (
+            ("l2", "alignment", 2.0),
+            ("", "edge_share", 0.4),
+            ("l2", "judged_nearest", 0.3),
+            ("l2", "path_robust", 0.9),
+            ("", "nearest_right", 0.8),
+            *([("l2", "radius", 1.0)] if eps else []),
+        )
+    ]
+)
+
+
+def test_shares_of_the_gradients_are_in_percent_and_distances_as_they_are():
+    table = page.gradient_table(NUMBERS)
+    assert table.to_dict("list") == {
+        "training": ["standard", "l2 eps 1.5"],
+        "alignment l2": ["2.050 (2.000 to 2.100)"] * 2,
+        "radius l2": [pytest.approx(np.nan, nan_ok=True), "1.050 (1.000 to 1.100)"],
+        "edge share": ["45.00 (40.00 to 50.00)"] * 2,
+    }
+
+
+def test_the_examples_have_their_own_table_and_the_judge_without_a_net_its_accuracy():
+    table = page.examples_table(NUMBERS)
+    assert list(table.columns) == ["training", "judged nearest l2"]
+    assert table.iloc[1].tolist() == ["l2 eps 1.5", "35.00 (30.00 to 40.00)"]
+    assert page.nearest_right(NUMBERS) == "85.0"
 
 
 def test_formulas_become_mathml():

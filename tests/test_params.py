@@ -51,14 +51,18 @@ def error(path: Path) -> str:
     "changes",
     [
         {},
-        {"balls.mnist": ["linf-0.3", "l2-1e-05", "standard"], "datasets.mnist.natural.fractions": [0.5, 0.0]},
+        {
+            "balls.mnist": ["linf-0.3", "l2-1e-05", "standard"],
+            "claims.mnist.balls": ["l2-1e-05"],
+            "datasets.mnist.natural.fractions": [0.5, 0.0],
+        },
         {
             f"{ATTACK}.restarts": [],
             f"{ATTACK}.n_queries": {"l2": 0, "linf": 0},
             "datasets.mnist.recipe": "mnist-paper",
             "linear.classes": [7, 5],
         },
-        {"autoattack.mnist.rest": {"attacks": [], "balls": [], "seeds": []}, "run.mnist": []},
+        {"autoattack.mnist.rest": {"attacks": [], "balls": [], "n_seeds": 0}, "run.mnist": []},
     ],
 )
 def test_params_decide_nothing(changes, tmp_path):
@@ -102,7 +106,7 @@ WRONG = [
     ("datasets.cifar", CONTENT["datasets"]["mnist"], [f"expected datasets.cifar: {SETS}, got 'cifar'"]),
     *(
         (f"{key}.mnist", REMOVE, [f"expected {key} to have the data sets cifar10, mnist, restricted_imagenet"])
-        for key in ("run", "balls", "datasets", "evaluate", "autoattack", "visualize")
+        for key in ("run", "balls", "datasets", "evaluate", "autoattack", "visualize", "claims")
     ),
     ("run.mnist", ["cifar10"], ["expected run.mnist to be [mnist] or [], got ['cifar10']"]),
     ("run.mnist", True, ["run.mnist", "list", "got True"]),
@@ -142,7 +146,14 @@ WRONG = [
     ("visualize.mnist.judges.ball", "standard", [f"expected visualize.mnist.judges.ball: {ROBUST}"]),
     # eps
     ("balls.mnist", ["l2-1.5"], ["expected balls.mnist to have standard"]),
-    ("visualize.mnist.judges.seed", 2, ["expected visualize.mnist.judges.seed of at least datasets.mnist.n_seeds = 3"]),
+    *(
+        (
+            "visualize.mnist.judges.seed",
+            seed,
+            ["visualize.mnist.judges.seed to be no seed of another model, 100 to 107"],
+        )
+        for seed in (100, 107)
+    ),
     ("evaluate.mnist.eps.linf", ["8/255"], [f"expected evaluate.mnist.eps.linf.0: {EPS}, got '8/255'"]),
     ("evaluate.mnist.eps.l2", [0.5, 1], [f"expected evaluate.mnist.eps.l2.1: {EPS}, got 1"]),
     ("evaluate.mnist.eps.l2", [0.0], [f"expected evaluate.mnist.eps.l2.0: {EPS}, got 0.0"]),
@@ -157,12 +168,29 @@ WRONG = [
     ("visualize.mnist.large_eps.l2", 0.0, ["visualize.mnist.large_eps.l2", EPS, "got 0.0"]),
     # what is trained
     ("datasets.mnist.recipe", "mnist", ["datasets.mnist.recipe to be one of mnist-laptop, mnist-smoke, ", "'mnist'"]),
-    ("datasets.mnist.n_seeds", 0, ["datasets.mnist.n_seeds", "greater than or equal to 1", "got 0"]),
-    ("datasets.mnist.n_seeds", 1.5, ["datasets.mnist.n_seeds", "integer", "1.5"]),
-    ("datasets.mnist.n_seeds", "three", ["datasets.mnist.n_seeds", "integer", "'three'"]),
-    ("datasets.mnist.sizes", [[300, 1], [100, 1]], ["datasets.mnist: sizes that rise and stay under n_train = 60000"]),
-    ("datasets.mnist.sizes", [[100, 1], [100, 1]], ["datasets.mnist: sizes that rise"]),
-    ("datasets.mnist.sizes", [[100, 1], [60000, 1]], ["datasets.mnist", "stay under n_train = 60000"]),
+    *(
+        (f"datasets.mnist.seeds.{key}", n, [f"expected datasets.mnist.seeds.{key}: at least 2 seeds, as an interval"])
+        for key in ("n", "n_deciding", "n_attacked")
+        for n in (0, 1)
+    ),
+    ("datasets.mnist.seeds.n", 2.5, ["datasets.mnist.seeds.n", "integer", "2.5"]),
+    ("datasets.mnist.seeds.first", -1, ["datasets.mnist.seeds.first", "greater than or equal to 0", "got -1"]),
+    ("datasets.mnist.seeds.first", "ten", ["datasets.mnist.seeds.first", "integer", "'ten'"]),
+    ("datasets.mnist.seeds.deciding", ["l2-2"], ["expected datasets.mnist.seeds.deciding.0: l2-2.0, got 'l2-2'"]),
+    ("datasets.mnist.n_seeds", 3, ["unknown key datasets.mnist.n_seeds;"]),
+    ("datasets.mnist.sizes", [[100, 1], [300, 2]], ["datasets.mnist: 2 seeds or more at the two smallest sizes"]),
+    ("datasets.mnist.sizes", [[100, 2], [300, 1]], ["2 seeds or more at the two smallest sizes, which decide C1"]),
+    # claims
+    ("claims.mnist.margin", 0.0, ["claims.mnist.margin", "greater than 0", "got 0.0"]),
+    ("claims.mnist.margin", -0.001, ["claims.mnist.margin", "greater than 0", "got -0.001"]),
+    ("claims.mnist.margin", 1.0, ["claims.mnist.margin", "less than 1", "got 1.0"]),
+    ("claims.mnist.balls", ["l2-1.5", "l2-3.0"], ["expected claims.mnist.balls to be in balls.mnist, got l2-3.0"]),
+    ("claims.mnist.balls", ["standard"], [f"expected claims.mnist.balls.0: {ROBUST}"]),
+    ("claims.mnist.balls", [], ["claims.mnist.balls", "at least 1 item"]),
+    ("claims.mnist.balls", ["l2-1.5", "l2-1.5"], ["claims.mnist.balls: values that are all different"]),
+    ("datasets.mnist.sizes", [[300, 2], [100, 2]], ["datasets.mnist: sizes that rise and stay under n_train = 60000"]),
+    ("datasets.mnist.sizes", [[100, 2], [100, 2]], ["datasets.mnist: sizes that rise"]),
+    ("datasets.mnist.sizes", [[100, 2], [60000, 2]], ["datasets.mnist", "stay under n_train = 60000"]),
     ("datasets.mnist.sizes", [100], ["datasets.mnist.sizes.0", "list", "100"]),
     ("datasets.mnist.sizes", [[100]], ["datasets.mnist.sizes.0", "2 items", "[100]"]),
     ("datasets.mnist.sizes", [], ["datasets.mnist.sizes", "at least 1 item", "[]"]),
@@ -201,12 +229,18 @@ WRONG = [
     ("autoattack.mnist.n_images", 3000, ["autoattack.mnist.n_images of at most evaluate.mnist.n_images"]),
     ("autoattack.mnist.attacks", ["fgsm"], ["autoattack.mnist.attacks.0", "'apgd-ce', 'apgd-t'", "'fgsm'"]),
     ("autoattack.mnist.rest.attacks", ["apgd-ce"], ["autoattack.mnist: every attack once"]),
-    ("autoattack.mnist.rest.seeds", [3], ["autoattack.mnist.rest.seeds below datasets.mnist.n_seeds = 3"]),
+    ("autoattack.mnist.rest.n_seeds", 6, ["autoattack.mnist.rest.n_seeds of at most datasets.mnist.seeds.n_attacked"]),
     # the rest
     ("training.hardware", "gpu", ["training.hardware", "'auto', 'cpu', 'cuda' or 'cuda-fp32'", "'gpu'"]),
     ("training.checkpoint_every", 75, ["training: checkpoint_every that is a multiple of log_every"]),
+    (
+        "visualize.mnist.n_training",
+        60001,
+        ["expected visualize.mnist.n_training of at most datasets.mnist.n_train = 60000"],
+    ),
     ("visualize.mnist.n_points", 1, ["visualize.mnist.n_points", "greater than or equal to 2", "1"]),
     ("report.confidence", 95.0, ["report.confidence", "less than 1", "95.0"]),
+    ("report.confidence", 0.5, ["report.confidence", "greater than 0.5", "got 0.5"]),
     ("report.confidence", "95 %", ["report.confidence", "valid number", "'95 %'"]),
 ]
 
@@ -233,7 +267,9 @@ def test_a_wrong_value_is_refused_by_name(key, value, words, tmp_path):
         (f"{ATTACK}.step_size", 0.1, f"{ATTACK}: steps that add up to 1 (of eps) or more"),
         (f"{ATTACK}.step_size", 0.0, f"{ATTACK}.step_size: greater than 0"),
         (f"{ATTACK}.step_size", 8.0, f"{ATTACK}.step_size: less than or equal to 4"),
-        ("visualize.mnist.step_size", 4.0, "visualize.mnist.step_size: less than or equal to 1"),
+        ("visualize.mnist.search.step_size", 0.0, "visualize.mnist.search.step_size: greater than 0"),
+        ("visualize.mnist.search.n_steps", 1, "visualize.mnist.search.n_steps: greater than or equal to 2"),
+        ("visualize.mnist.search.first_ball", 0.5, "visualize.mnist.search.first_ball: greater than or equal to 1"),
     ],
 )
 def test_an_attack_that_cannot_reach_its_eps_or_steps_far_beyond_is_refused(key, value, words, tmp_path):

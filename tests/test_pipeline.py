@@ -21,15 +21,20 @@ ROOT = Path(__file__).parent.parent
 SMOKE = {
     ("balls", "mnist"): ["standard", "l2-1.5", "linf-0.3"],
     ("datasets", "mnist", "recipe"): "mnist-smoke",
-    ("datasets", "mnist", "sizes"): [[100, 1], [1000, 1]],
-    ("datasets", "mnist", "n_seeds"): 2,
+    ("datasets", "mnist", "sizes"): [[100, 2], [1000, 2]],
+    ("datasets", "mnist", "seeds", "n"): 2,
+    ("datasets", "mnist", "seeds", "deciding"): ["standard", "l2-1.5"],
+    ("datasets", "mnist", "seeds", "n_deciding"): 3,
+    ("datasets", "mnist", "seeds", "n_attacked"): 2,
+    ("claims", "mnist", "balls"): ["l2-1.5", "linf-0.3"],
     ("evaluate", "mnist", "n_images"): 60,
     ("evaluate", "mnist", "n_checked"): 10,
     ("evaluate", "mnist", "attack", "n_steps"): 15,
     ("evaluate", "mnist", "eps"): {"l2": [0.5, 1.5], "linf": [0.2, 0.3]},
     ("autoattack", "mnist", "n_images"): 20,
     ("autoattack", "mnist", "rest", "attacks"): [],
-    ("visualize", "mnist", "n_steps"): 20,
+    ("visualize", "mnist", "search", "n_steps"): 10,
+    ("visualize", "mnist", "n_training"): 2000,
     ("visualize", "mnist", "n_images"): 20,
     ("theory", "p"): [0.7, 0.9],
     ("theory", "strengths"): [4.0],
@@ -55,8 +60,11 @@ COLOUR = {
     ("run", "cifar10"): ["cifar10"],
     ("balls", "cifar10"): ["standard", "l2-0.3137", "linf-0.0157"],
     ("datasets", "cifar10", "recipe"): "cifar10-smoke",
-    ("datasets", "cifar10", "sizes"): [[100, 1]],
-    ("datasets", "cifar10", "n_seeds"): 1,
+    ("datasets", "cifar10", "sizes"): [[100, 2]],
+    ("datasets", "cifar10", "seeds", "n"): 2,
+    ("datasets", "cifar10", "seeds", "deciding"): [],
+    ("datasets", "cifar10", "seeds", "n_attacked"): 2,
+    ("claims", "cifar10", "balls"): ["l2-0.3137", "linf-0.0157"],
     ("evaluate", "cifar10", "n_images"): 20,
     ("evaluate", "cifar10", "n_checked"): 10,
     ("evaluate", "cifar10", "attack", "n_steps"): 15,
@@ -64,7 +72,8 @@ COLOUR = {
     ("autoattack", "cifar10", "n_images"): 10,
     ("autoattack", "cifar10", "attacks"): ["apgd-ce"],
     ("autoattack", "cifar10", "rest", "attacks"): [],
-    ("visualize", "cifar10", "n_steps"): 5,
+    ("visualize", "cifar10", "search", "n_steps"): 4,
+    ("visualize", "cifar10", "n_training"): 500,
     ("visualize", "cifar10", "n_images"): 20,
 }
 
@@ -147,6 +156,14 @@ def test_the_graph_makes_every_result(clone):
     sizes = pd.read_csv(clone.folder / "results/mnist/sizes.csv")
     assert set(sizes.n_train) == {100, 1000, 60000}
     assert (sizes.n == 10000).all()
+    assert sizes[sizes.model == "mnist-l2-1.5"].groupby("n_train").seed.nunique().to_dict() == {
+        100: 2,
+        1000: 2,
+        60000: 3,
+    }
+    contrasts = pd.read_csv(clone.folder / "results/mnist/contrasts.csv")
+    assert set(contrasts.contrast) == {"robust", "step", "slope", "half"}
+    assert contrasts.notna().all(axis=None)
     figures = [path for path in (clone.folder / "reports/figures").rglob("*") if path.is_file()]
     assert {path.suffix for path in figures} == {".png", ".svg"}
     assert {path.parent.name for path in figures} == {"mnist", "exact"}
@@ -256,7 +273,7 @@ def test_metrics_and_plots_have_names(clone):
     values = metrics[""]["data"]["results/mnist/metrics.json"]["data"]
     assert values["mnist-l2-1.5"].keys() == {"std_acc", "rob_acc"}
     shown = clone.run("dvc", "plots", "show", "--json", "--out", "dvc_plots")
-    assert "results/curves/mnist-l2-1.5/seed1-natural0.5.csv" in shown.replace("\\\\", "/")
+    assert "results/curves/mnist-l2-1.5/seed101-natural0.5.csv" in shown.replace("\\\\", "/")
     assert "mnist-l2-1.5" in clone.run("dvc", "exp", "show", "--csv")
 
 
@@ -285,7 +302,8 @@ def test_several_machines_share_the_work_and_one_finishes_the_report(clone, tmp_
 
 
 def test_a_new_eps_costs_that_eps_and_an_old_one_leaves(clone):
-    output = clone.run("dvc", "exp", "run", "-S", "balls.mnist=[standard,l2-2.5,linf-0.3]")
+    balls = ["-S", "balls.mnist=[standard,l2-2.5,linf-0.3]", "-S", "claims.mnist.balls=[l2-2.5,linf-0.3]"]
+    output = clone.run("dvc", "exp", "run", *balls)
     trained = {
         stage
         for stage in run_stages(output)

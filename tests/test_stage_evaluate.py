@@ -13,6 +13,7 @@ from robacc.balls import parse
 from robacc.files import write_csv
 from robacc.images import in_memory
 from robacc.nets import model as nets
+from robacc.params import Attack, Dataset, Evaluate, Natural, Seeds
 from robacc.report import page
 from robacc.seeding import generator
 from robacc.training.jobs import model_name
@@ -44,7 +45,8 @@ def folder(tmp_path, monkeypatch):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     yaml = YAML(typ="rt", pure=True)
     parameters = yaml.load(tmp_path / "params.yaml")
-    parameters["datasets"]["mnist"] |= {"n_seeds": 2, "natural": {"fractions": [0.0], "balls": []}}
+    parameters["datasets"]["mnist"]["seeds"] |= {"first": 0, "n": 2, "n_deciding": 2, "n_attacked": 2}
+    parameters["datasets"]["mnist"]["natural"] = {"fractions": [0.0], "balls": []}
     parameters["evaluate"]["mnist"] |= {"n_images": 256, "n_checked": 20, "attack": ATTACK}
     parameters["evaluate"]["mnist"]["eps"]["linf"] = [0.001]
     parameters["autoattack"]["mnist"]["standard_in"] = ["l2-1.5"]
@@ -71,3 +73,38 @@ def test_a_collapsed_model_ends_no_run_and_its_row_is_marked(folder):
     assert masking.iloc[1].isna().all()
     assert page.notes(checks).to_numpy().tolist() == [[NAME, 1, "linf", "answers class 3 for 100% of the images"]]
     assert "nan" not in page.masking_text(checks)
+
+
+SEEDS = Seeds(first=7, n=2, deciding=["standard", "l2-1.5"], n_deciding=4, n_attacked=3)
+NATURAL = Natural(fractions=[0.0, 0.5], balls=["l2-1.5"])
+DATASET = Dataset(recipe="none", n_train=100, sizes=[[10, 2]], seeds=SEEDS, sample_seed=0, natural=NATURAL)
+SETTINGS = Evaluate(n_images=20, eps={"l2": [0.5, 1.0], "linf": [0.1]}, attack=Attack.standard(), seed=0, n_checked=5)
+
+
+@pytest.mark.parametrize(
+    ("ball", "expected"),
+    [
+        (
+            "standard",
+            [(seed, 0.0, norm, grid) for norm, grid in (("l2", [0.5, 1.0]), ("linf", [0.1])) for seed in (7, 8, 9)]
+            + [(10, 0.0, "l2", [])],
+        ),
+        (
+            "l2-1.5",
+            [(seed, 0.0, "l2", [0.5, 1.0, 1.5]) for seed in (7, 8, 9)]
+            + [(seed, 0.5, "l2", [1.5]) for seed in (7, 8, 9)]
+            + [(10, 0.0, "l2", [])],
+        ),
+        ("linf-0.1", [(seed, 0.0, "linf", [0.1]) for seed in (7, 8)]),
+    ],
+)
+def test_the_first_seeds_are_attacked_and_the_others_have_standard_accuracy_alone(ball, expected):
+    tasks = evaluate.tasks(parse(ball), Path("m"), DATASET, SETTINGS)
+    assert [(task.seed, task.natural_fraction, task.norm, task.eps_grid) for task in tasks] == expected
+    assert all(task.file == Path(f"m/seed{task.seed}-natural{task.natural_fraction}.safetensors") for task in tasks)
+
+
+def test_transferred_attacks_come_from_another_attacked_seed_of_the_same_training():
+    for task in evaluate.tasks(parse("l2-1.5"), Path("m"), DATASET, SETTINGS):
+        following = {7: 8, 8: 9, 9: 7, 10: 10}[task.seed]
+        assert task.other == Path(f"m/seed{following}-natural{task.natural_fraction}.safetensors")

@@ -1,5 +1,6 @@
 """Tidy tables: which rows, which counts, which means."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
@@ -174,3 +175,19 @@ def test_outcomes_of_other_images_are_refused():
     first = pd.DataFrame({"image": [3, 9], "fooled_by": "none", "attacks": "apgd-ce"})
     with pytest.raises(ValueError, match=message):
         tables.second_opinion(first, base, confidence=0.95)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_radius_is_half_way_between_the_last_eps_that_holds_and_the_first_that_fools(dtype):
+    fooling = np.array([0.0, 0.1, 0.3, np.inf, np.inf], dtype=dtype)
+    radii = [0.0, 0.05, 0.2, 0.3, 0.3]
+    found = tables.radius(fooling, [0.1, 0.3])
+    expected = {"mean": np.mean(radii), "standard_error": np.std(radii, ddof=1) / 5**0.5, "n": 5}
+    assert found == pytest.approx(expected)
+
+
+def test_the_radius_of_a_fine_grid_is_the_mean_distance():
+    distances = np.random.default_rng(0).uniform(0, 0.4, 500)
+    grid = np.linspace(0.001, 0.5, 500)
+    fooling = grid[np.searchsorted(grid, distances)]
+    assert tables.radius(fooling, grid.tolist())["mean"] == pytest.approx(distances.mean(), abs=1e-3)

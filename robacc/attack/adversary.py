@@ -24,7 +24,8 @@ SEARCHED = 0.85  # share of the way to being fooled, from which on the search is
 def smooth_margin(logits: Tensor, y: Tensor) -> Tensor:
     """Return the log-sum-exp of the wrong logits minus the true logit, [B], which the evaluation attack maximises.
 
-    Its gradient has the direction of the cross-entropy's, and does not underflow for very confident models.
+    It is the log odds of an error. The cross-entropy is log(1 + exp(smooth margin)), so its gradient has the same
+    direction. Unlike it, the smooth margin neither underflows nor overflows.
     """
     return wrong_logits(logits, y).logsumexp(1) - logits.gather(1, y[:, None])[:, 0]
 

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from robacc.attack.adversary import smallest_fooling_eps
@@ -32,10 +33,12 @@ class Outcomes:
     def counts(self) -> list[dict]:
         """Return two rows for standard accuracy, on all images and on the sample, then one at each eps on the sample.
 
-        The standard rows have the norm "none". Only rows of the same `images` have a gap that means something.
+        Without an attack there is the first row alone. The standard rows have the norm "none". Only rows of the same
+        `images` have a gap that means something.
         """
         correct = self.predicted == self.y
-        rows = [("all", "none", 0.0, correct), ("sample", "none", 0.0, correct[self.indices])]
+        rows = [("all", "none", 0.0, correct)]
+        rows += [("sample", "none", 0.0, correct[self.indices])] if self.eps_grid else []
         rows += [("sample", self.norm, eps, self.fooling_eps > eps) for eps in self.eps_grid]
         return [
             {"images": images, "norm": norm, "eps": eps, "n": len(right), "n_correct": int(right.sum())}
@@ -45,7 +48,7 @@ class Outcomes:
     def arrays(self) -> dict[str, Tensor]:
         """Return the outcomes of all examples as named tensors, to be written to a file."""
         correct = self.predicted == self.y
-        attacked = {"indices": self.indices, f"{self.norm}-fooling-eps": self.fooling_eps}
+        attacked = {"indices": self.indices, f"{self.norm}-fooling-eps": self.fooling_eps} if self.eps_grid else {}
         return {"correct": correct, "predicted": self.predicted, **attacked}
 
 
@@ -126,6 +129,18 @@ def _checks(
         other = None
     found = check_masking(model, x, y, norm, middle, settings, fooled=fooled[0], seed=seed, other=other)
     return {**measured, **{f"masking_{name}": value for name, value in found.items()}}
+
+
+def standard(model: nn.Module, x: Tensor, y: Tensor, *, n_checked: int) -> Outcomes:
+    """Return the outcomes of all examples without an attack, as `evaluate` has them.
+
+    The arguments are those of `evaluate`. Raises its errors of model, images and labels.
+    """
+    check_images(x)
+    y = whole_labels(y, len(x))
+    check_model(model, x[:n_checked], y[:n_checked])
+    predicted, _ = answers(guarded(model), x, y)
+    return Outcomes(y, predicted, "none", [], y[:0], torch.empty(0))
 
 
 def _checked(settings: Attack, **counts: int) -> Attack:

@@ -3,7 +3,21 @@
 import pandas as pd
 from scipy import stats
 
-from robacc.paper.ledger import Claim, Measure, mean_over_seeds, verdict
+from robacc.paper.ledger import (
+    OPPOSITE,
+    REPRODUCED,
+    UNDECIDED,
+    Claim,
+    Measure,
+    Reading,
+    mean_over_seeds,
+    together,
+    without_chance,
+)
+
+
+def _decided(verdict: str) -> list[Reading]:
+    return [Reading("", "", verdict)]
 
 
 def accuracy_of(name: str, row: pd.Series) -> Measure:
@@ -36,10 +50,16 @@ def weak_pixels(mass: pd.DataFrame, *, threshold: float) -> Claim:
         f"Below |correlation| {threshold:g} the standard model has over a tenth of its weight and the robust one under a "
         "hundredth, with every optimiser. (n is the number of such pixels; the training is deterministic.)",
         "Figure 5a, b",
-        verdict(all(holds), measures),
+        _decided(without_chance(all(holds))),
         measures,
         "This rule was written after a first look at the weights.",
     )
+
+
+def _beyond(ours: pd.Series, base: pd.Series, direction: int) -> str:
+    """Return whether the accuracy of `ours` is above (1) or below (-1) that of `base`, their intervals apart."""
+    upper, lower = (ours, base) if direction > 0 else (base, ours)
+    return REPRODUCED if upper.low > lower.high else OPPOSITE if upper.high < lower.low else UNDECIDED
 
 
 def few_pixels(selection: pd.DataFrame) -> Claim:
@@ -48,13 +68,14 @@ def few_pixels(selection: pd.DataFrame) -> Claim:
     eps = rows.eps_test.max()
     standard = rows[rows.attack == "none"].sort_values("n_kept")
     robust = rows[(rows.attack == "linf") & (rows.eps_test == eps)].sort_values("n_kept")
-    measures, ordered = [], []
+    measures, words = [], []
     for kind, curve, sign in (("std_acc", standard, 1), (f"rob_acc, linf eps {eps:g}", robust, -1)):
         for row in (curve.iloc[0], curve.iloc[-1]):
             measures.append(accuracy_of(f"{kind}, {row.n_kept} pixels", row))
         rank = float(stats.spearmanr(curve.n_kept, sign * curve.accuracy).statistic)
-        apart = (curve.iloc[-1].low > curve.iloc[0].high) if sign > 0 else (curve.iloc[-1].high < curve.iloc[0].low)
-        ordered.append(rank > 0.9 and bool(apart))
+        words += [_beyond(curve.iloc[-1], curve.iloc[0], sign), REPRODUCED if rank > 0.9 else UNDECIDED]
+    fewest = robust.iloc[0]
+    words.append(REPRODUCED if fewest.low > 0.5 else OPPOSITE if fewest.high < 0.5 else UNDECIDED)
     return Claim(
         "C10",
         "A standard linear model trained on only the most correlated pixels is robust; adding weaker ones raises standard "
@@ -62,7 +83,7 @@ def few_pixels(selection: pd.DataFrame) -> Claim:
         "On the fewest pixels robust accuracy is above one half; from there to all pixels standard accuracy rises and robust "
         "accuracy falls beyond their intervals, each in rank order with the number of pixels (Spearman above 0.9).",
         "Figure 5c",
-        verdict(all(ordered) and bool(robust.iloc[0].low > 0.5), measures),
+        _decided(together(words)),
         measures,
         "This rule was written after a first look at the curves.",
     )
@@ -102,7 +123,7 @@ def no_free_lunch(points: pd.DataFrame, frontier: pd.DataFrame, checks: pd.DataF
         "No linear classifier is above the bound, no other trained one by more than 4 standard errors, and every Monte-Carlo check "
         "of a closed form is within 4 standard errors.",
         "Theory figure",
-        verdict(bool(holds), measures),
+        _decided(without_chance(bool(holds))),
         measures,
         f"{len(checks)} Monte-Carlo checks, largest |z| {checks.z.abs().max():.1f}.",
     )
@@ -120,7 +141,7 @@ def tight(closed_forms: pd.DataFrame) -> Claim:
         "Theorem 2.1 is tight: sign(x1) has standard and robust accuracy p.",
         "Both are p, exactly, for every p and eta tried. (n is their number.)",
         "Theory figure",
-        verdict(all(measure.value < 1e-8 for measure in measures), measures),
+        _decided(without_chance(all(measure.value < 1e-8 for measure in measures))),
         measures,
     )
 
@@ -144,7 +165,7 @@ def opposite_optima(optimum: pd.DataFrame) -> Claim:
         "Exact optima in every setting of the grid that fulfils the hypotheses (n is their number); the test adversary has eps = 2 eta, "
         "so has the adversary of training.",
         "Theory table",
-        verdict(bool(standard.std_acc.min() > 0.99 and standard.rob_acc.max() < 0.01 and gap < 1e-6), measures),
+        _decided(without_chance(bool(standard.std_acc.min() > 0.99 and standard.rob_acc.max() < 0.01 and gap < 1e-6))),
         measures,
         '"Any eps < 1" has to mean eta <= eps < 1: a weaker adversary leaves the weak features usable. And sign(x1) is the best of all '
         "unit-norm classifiers, not only of the symmetric ones, if p >= (1 + eta)/2.",
@@ -169,7 +190,7 @@ def transfers(transfer: pd.DataFrame, *, confidence: float) -> Claim:
         "Adversarial examples transfer between classifiers trained on independent samples of D.",
         "The paper's classifier, the standard SVM, is below 1 % on perturbations that were made without it, at the largest eta sqrt(d).",
         "Theory table",
-        verdict(measure.high < 0.01, [measure]),
+        _decided(REPRODUCED if measure.high < 0.01 else OPPOSITE if measure.low > 0.01 else UNDECIDED),
         [measure],
         f"By kind of victim and p: {text}. Boosted trees lean on x1 and keep much of their accuracy. This rule was written after a first "
         "look.",

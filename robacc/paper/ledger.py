@@ -1,21 +1,31 @@
-"""Define a row of the claims ledger, and the intervals of its numbers."""
+"""Define a row of the claims ledger, the intervals of its numbers, and the four words of a verdict."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-REPRODUCED, NOT_REPRODUCED, NOT_TESTED = "reproduced", "not reproduced", "not tested at this scale"
+from robacc.paper.intervals import student
+
+REPRODUCED, OPPOSITE, EQUAL, UNDECIDED = WORDS = ("reproduced", "opposite", "equal", "undecided")
+NOT_TESTED = "not tested"  # no model that the claim is about was trained
 UNKNOWN = (-1.0, 1.0)  # the interval of a share or difference from a single seed
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Measure:
     """One share, or difference of shares, that decides a claim.
 
-    `low` and `high` are its interval. `n` is the number of examples.
+    | field | meaning |
+    |---|---|
+    | `low`, `high` | its interval, with the seeds random on this test set; it decides |
+    | `n`, `seeds` | the numbers of examples and of seeds |
+    | `narrow` | the interval at the level of two one-sided tests, which decides "equal" |
+    | `both` | the interval with seeds and test images random, for comparison |
     """
 
     name: str
@@ -25,53 +35,130 @@ class Measure:
     n: int
     seeds: int
     is_difference: bool = False
+    narrow: Interval | None = None
+    both: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The verdict on a claim in one norm, at one place of it: "at 1.5", "on 100 images".
+
+    The norm is "" for claims that are about no norm.
+    """
+
+    norm: str
+    place: str
+    verdict: str
 
 
 @dataclass(frozen=True)
 class Claim:
     """A row of the ledger.
 
-    `statement` is the paper's claim in our words. `rule` says when it counts as reproduced.
+    `statement` is the paper's claim in our words. `rule` says how it is read. `published` are numbers of others.
     """
 
     id: str
     statement: str
     rule: str
     figure: str
-    verdict: str
+    readings: list[Reading]
     measures: list[Measure]
     remark: str = ""
+    published: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """All readings in one line: "linf: reproduced; l2: equal at 1.5, reproduced at 2.5"."""
+        parts = []
+        for norm, of_norm in groupby(self.readings, lambda reading: reading.norm):
+            readings = list(of_norm)
+            words = dict.fromkeys(reading.verdict for reading in readings)
+            places = {word: [each.place for each in readings if each.verdict == word] for word in words}
+            said = [f"{word} {' and '.join(filter(None, places[word]))}".strip() for word in words]
+            text = ", ".join(said if len(readings) > 1 else words)
+            parts.append(f"{norm}: {text}" if norm else text)
+        return "; ".join(parts) or NOT_TESTED
 
 
-def verdict(holds: bool, measures: list[Measure]) -> str:
-    """Return the verdict on a claim.
+def word(wide: Interval, narrow: Interval, *, direction: int, margin: float, null: float = 0.0) -> str:
+    """Return the verdict on the claim that a quantity is above `null` (`direction` 1) or below it (-1).
 
-    It is "not tested" without measures, and with a single seed where several are needed.
+    `wide` is the quantity's 95 % interval and `narrow` its 90 % interval. The rules are tried in this order:
+
+    | word | rule |
+    |---|---|
+    | reproduced | `wide` is on the claimed side of `null`; true by chance in 2.5 % of cases at `null` |
+    | opposite | `wide` is on the other side |
+    | equal | `narrow` is within `margin` of `null`: two one-sided tests (Schuirmann 1987), each at 5 % |
+    | undecided | none of these |
+
+    Raises ValueError unless `direction` is 1 or -1, `margin` is above 0 and `narrow` is inside `wide`.
     """
-    if not measures or any((measure.low, measure.high) == UNKNOWN for measure in measures):
-        return NOT_TESTED
-    return REPRODUCED if holds else NOT_REPRODUCED
+    if direction not in (1, -1) or not margin > 0:
+        raise ValueError(f"expected direction 1 or -1 and a margin above 0, got {direction} and {margin}")
+    if not wide[0] <= narrow[0] <= narrow[1] <= wide[1]:
+        raise ValueError(f"expected the narrow interval inside the wide one, got {narrow} and {wide}")
+    low, high = sorted(direction * (limit - null) for limit in wide)
+    if low > 0:
+        return REPRODUCED
+    if high < 0:
+        return OPPOSITE
+    return EQUAL if max(abs(limit - null) for limit in narrow) < margin else UNDECIDED
+
+
+def verdict(
+    values: Sequence[float], *, direction: int, margin: float, null: float = 0.0, confidence: float = 0.95
+) -> str:
+    """Return the `word` on the mean of `values`, one a seed, by Student's intervals over the seeds.
+
+    Raises ValueError for fewer than two seeds, or if their number gives no interval.
+    """
+    wide, narrow = (student(values, confidence=level) for level in (confidence, 2 * confidence - 1))
+    return word(wide, narrow, direction=direction, margin=margin, null=null)
+
+
+def of_measure(measure: Measure, *, direction: int, margin: float, null: float = 0.0) -> str:
+    """Return the `word` on a measure over seeds; a single seed leaves it undecided."""
+    if measure.narrow is None:
+        return UNDECIDED
+    return word((measure.low, measure.high), measure.narrow, direction=direction, margin=margin, null=null)
+
+
+def together(words: Iterable[str]) -> str:
+    """Return the verdict on a claim with several parts, all of which have to hold.
+
+    It is reproduced or equal if all parts are, and opposite if any part is.
+    """
+    kinds = set(words)
+    if len(kinds) == 1:
+        return kinds.pop()
+    return OPPOSITE if OPPOSITE in kinds else UNDECIDED
+
+
+def without_chance(holds: bool) -> str:
+    """Return the verdict from numbers without chance: reproduced, or opposite."""
+    return REPRODUCED if holds else OPPOSITE
 
 
 def mean_over_seeds(
     name: str, outcomes: Sequence[float], *, n: int, confidence: float, is_difference: bool = False
 ) -> Measure:
-    """Return the mean of `outcomes` with Student's interval over seeds.
+    """Return the mean of `outcomes`, one a seed, with Student's intervals over seeds.
 
     For a single seed the interval is `UNKNOWN`.
     """
-    values = np.asarray(outcomes, dtype=float)
-    mean = float(values.mean())
-    if len(values) < 2:
-        return Measure(name, mean, *UNKNOWN, n, len(values), is_difference)
-    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return Measure(name, mean, mean - half, mean + half, n, len(values), is_difference)
+    mean = float(np.mean(outcomes))
+    if len(outcomes) < 2:
+        return Measure(name, mean, *UNKNOWN, n, len(outcomes), is_difference)
+    wide, narrow = (student(outcomes, confidence=level) for level in (confidence, 2 * confidence - 1))
+    return Measure(name, mean, *wide, n, len(outcomes), is_difference, narrow)
 
 
 def difference(name: str, ours: pd.DataFrame, base: pd.DataFrame, *, confidence: float) -> Measure:
     """Return the mean accuracy of `ours` minus `base`, with rows paired by seed.
 
-    Raises ValueError unless each seed has one row on both sides.
+    Seeds that only one side has are left out. Raises ValueError unless each seed has one row on a side.
     """
     pairs = ours.merge(base, on="seed", suffixes=("", "_base"))
     if pairs.empty or pairs.seed.duplicated().any():

@@ -3,7 +3,7 @@
 Each row is one observation. Every accuracy has its count and its interval.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -61,6 +61,20 @@ def metrics(table: pd.DataFrame) -> dict[str, dict[str, float]]:
         if len(own):
             result[str(model)]["rob_acc"] = round(own.accuracy.mean(), 6)
     return result
+
+
+def radius(fooling_eps: np.ndarray, grid: Sequence[float]) -> dict[str, float]:
+    """Return the mean robust radius as columns of the numbers for the pictures: mean, standard_error and n.
+
+    `fooling_eps` [n] is the smallest eps of the rising `grid` that fools the model: 0 where the image itself is
+    misclassified, infinity where none does. The radius of an example is half-way between that eps and the next smaller
+    one. Where none fools, it is the largest of the grid. So the mean is a lower bound if that is frequent.
+    """
+    above = np.array([0.0, *grid], dtype=fooling_eps.dtype)  # so that equal eps are found, as they are float32
+    below = np.array([0.0, 0.0, *grid[:-1]])
+    radii = np.append((above + below) / 2, grid[-1])[np.searchsorted(above, fooling_eps)]
+    error = float(radii.std(ddof=1) / np.sqrt(len(radii))) if len(radii) > 1 else 1.0
+    return {"mean": float(radii.mean()), "standard_error": error, "n": len(radii)}
 
 
 def _on(images: pd.Index, right: pd.Series) -> np.ndarray:

@@ -4,9 +4,10 @@ import base64
 import hashlib
 import io
 import json
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import jinja2
@@ -20,7 +21,8 @@ from safetensors import safe_open
 from robacc.balls import NORMS
 from robacc.datasets import facts
 from robacc.files import must_exist
-from robacc.paper.ledger import UNKNOWN
+from robacc.paper import published
+from robacc.paper.ledger import NOT_TESTED, UNKNOWN, WORDS
 from robacc.params import Attack
 from robacc.provenance import device_kind, library_versions
 from robacc.report import selection
@@ -122,12 +124,18 @@ def html_table(table: pd.DataFrame) -> Markup:
 
 
 def interval(measure: dict) -> str:
-    """Return a share in percent, or a difference in points, with its interval if it has one."""
+    """Return a share in percent, or a difference in points, with its interval if it has one.
+
+    The interval with test images random as well stands behind it.
+    """
     value, low, high = (100 * measure[key] for key in ("value", "low", "high"))
     sign, unit = ("+", " points") if measure["is_difference"] else ("", " %")
     spread = f" [{low:{sign}.2f}, {high:{sign}.2f}]" if low < high else ""
     if (measure["low"], measure["high"]) == UNKNOWN:
         spread = " [one seed, no interval]"
+    if measure.get("both"):
+        low, high = (100 * limit for limit in measure["both"])
+        spread += f" (images random too: [{low:{sign}.2f}, {high:{sign}.2f}])"
     return f"{measure['name']}: {value:{sign}.2f}{unit}{spread}"
 
 
@@ -142,19 +150,34 @@ def sample(measure: dict) -> str:
 
 
 def measured(claim: dict) -> list[str]:
-    """Return the lines on what was measured for a claim: its numbers, their samples, the remark."""
+    """Return the lines on what was measured for a claim: its numbers, their samples, the remark, others' numbers."""
     samples = [sample(measure) for measure in claim["measures"]]
     if len(set(samples)) == 1:
         lines = [interval(measure) for measure in claim["measures"]] + [f"({samples[0]})"]
     else:
         lines = [f"{interval(measure)} ({text})" for measure, text in zip(claim["measures"], samples, strict=True)]
-    return lines + ([claim["remark"]] if claim["remark"] else [])
+    others = [f"Published: {line}" for line in claim["published"]]
+    return lines + ([claim["remark"]] if claim["remark"] else []) + others
 
 
 def count_verdicts(claims: list[dict]) -> str:
-    """Return the number of claims for each verdict, in words."""
-    counts = Counter(claim["verdict"] for claim in claims)
-    return f"Of {len(claims)} claims decided here, " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    """Return the number of readings for each verdict, in words.
+
+    A claim that is read in two norms, or at two eps, has several readings.
+    """
+    counts = Counter(reading["verdict"] for claim in claims for reading in claim["readings"])
+    said = ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
+    return f"Verdicts on {counted(len(claims), 'claim')}, by norm and place: {said or NOT_TESTED}"
+
+
+def coloured(verdict: str) -> Markup:
+    """Return a verdict's line as HTML, with each of its words in a span of that class."""
+    words = "|".join((*WORDS, NOT_TESTED))
+    return Markup(re.sub(rf"\b({words})\b", lambda found: _span(found[0]), verdict))
+
+
+def _span(word: str) -> str:
+    return f'<span class="{word.replace(" ", "-")}">{word}</span>'
 
 
 def by_number(claims: list[dict]) -> list[dict]:
@@ -187,13 +210,25 @@ def differences(here: dict, paper: dict) -> list[tuple[str, str, str]]:
     return [(key, str(here[key]), str(paper[key])) for key in here if here[key] != paper[key]]
 
 
+def _spread(values: pd.Series, digits: int) -> str:
+    low, mean, high = (f"{value:.{digits}f}" for value in (values.min(), values.mean(), values.max()))
+    return mean if len(values) < 2 else f"{mean} ({low} to {high})"
+
+
 def percent(values: pd.Series) -> str:
     """Return the mean of shares in percent.
 
     Several shares also have their range.
     """
-    mean = f"{100 * values.mean():.2f}"
-    return mean if len(values) < 2 else f"{mean} ({100 * values.min():.2f} to {100 * values.max():.2f})"
+    return _spread(100 * values, 2)
+
+
+def length(values: pd.Series) -> str:
+    """Return the mean of distances between images.
+
+    Several distances also have their range.
+    """
+    return _spread(values, 3)
 
 
 def _training(table: pd.DataFrame) -> pd.Series:
@@ -201,10 +236,15 @@ def _training(table: pd.DataFrame) -> pd.Series:
     return threat.where(table.norm_train != "standard", "standard")
 
 
+def seeds_text(table: pd.DataFrame) -> str:
+    """Return the number of seeds of a ball in `table`, in words: as many as each has, or from fewest to most."""
+    counts = table.groupby("model").seed.nunique()
+    return counted(counts.max(), "seed") if counts.nunique() == 1 else f"{counts.min()} to {counts.max()} seeds a ball"
+
+
 def seeds_by_size(sizes: pd.DataFrame) -> str:
-    """Return the number of seeds at each training-set size, in words."""
-    seeds = sizes.groupby("n_train").seed.nunique()
-    return ", ".join(f"{size:,}: {n}" for size, n in seeds.items())
+    """Return the number of seeds of a ball at each training-set size, in words."""
+    return ", ".join(f"{size:,}: {seeds_text(rows).split(' seed')[0]}" for size, rows in sizes.groupby("n_train"))
 
 
 def size_table(sizes: pd.DataFrame) -> pd.DataFrame:
@@ -230,16 +270,39 @@ def robust_table(accuracy: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().rename_axis(None, axis=1)
 
 
-def picture_table(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Return the numbers for the pictures in percent, as mean and range over seeds.
+LENGTHS = ("radius", "alignment")  # the numbers for the pictures that are no shares
+
+
+def gradient_table(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers for the gradients as mean and range over seeds, in percent where they are shares.
+
+    Each training has a row. The robust radius stands beside the alignment.
+    """
+    rows = numbers[~numbers.quantity.str.startswith(("changed", "judged_", "nearest_", "path_"))]
+    is_length = rows.quantity.isin(LENGTHS)
+    parts = [_by_training(rows[is_length], length), _by_training(rows[~is_length], percent)]
+    return pd.concat(parts, axis=1).reset_index()
+
+
+def examples_table(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers for the large-eps examples in percent, as mean and range over seeds.
 
     Each training has a row.
     """
-    rows = numbers[~numbers.quantity.str.startswith("path_")].assign(training=_training)
-    norm = (" " + rows.norm).where(rows.norm != "none", "")
-    rows["column"] = (rows.quantity + norm).str.replace("_", " ")
-    table = rows.pivot_table(index="training", columns="column", values="mean", aggfunc=percent, sort=False)
-    return table.reset_index().rename_axis(None, axis=1)
+    return _by_training(numbers[numbers.quantity.str.startswith(("changed", "judged_"))], percent).reset_index()
+
+
+def nearest_right(numbers: pd.DataFrame) -> str:
+    """Return in percent for how many images the nearest training image has the right class."""
+    return f"{100 * numbers[numbers.quantity == 'nearest_right']['mean'].mean():.1f}"
+
+
+def _by_training(numbers: pd.DataFrame, text: Callable[[pd.Series], str]) -> pd.DataFrame:
+    norm = (" " + numbers.norm).where(numbers.norm != "none", "")
+    column = (numbers.quantity + norm).str.replace("_", " ")
+    rows = numbers.assign(training=_training, column=column)
+    table = rows.pivot_table(index="training", columns="column", values="mean", aggfunc=text, sort=False)
+    return table.rename_axis(None, axis=1)
 
 
 def opinion_table(opinions: pd.DataFrame) -> pd.DataFrame:
@@ -312,7 +375,8 @@ def shown(dataset: str, tables: dict[str, pd.DataFrame]) -> dict:
         "letter": facts.of(dataset).letter,
         "tables": tables,
         "n_test": int(accuracy[accuracy.images == "all"].n.max()),
-        "seeds": counted(accuracy.seed.nunique(), "seed"),
+        "seeds": seeds_text(accuracy[accuracy.images == "all"]),
+        "attacked_seeds": seeds_text(accuracy[accuracy.images == "sample"]),
         "largest_excess": f"{checks.largest_excess.max():.1e}",
         "masking": masking_text(checks),
         "sizes_text": seeds_by_size(tables["sizes"]),
@@ -354,12 +418,22 @@ def paired_table(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({**columns, **counts, "p (McNemar)": pairs.p_value.map("{:.2g}".format)})
 
 
-def half_table(accuracy: pd.DataFrame) -> pd.DataFrame:
+def published_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the published numbers that were read at their source, in percent, with a row for each net."""
+    rows = published.read(table)
+    columns = {"data set": rows.dataset, "training": rows.training, "norm": rows.norm, "eps": rows.eps}
+    accuracies = {"standard accuracy": rows.std_acc, "robust accuracy": rows.rob_acc, "attack": rows.attack}
+    return pd.DataFrame({**columns, **accuracies, "read at": rows.source})
+
+
+def half_table(accuracy: pd.DataFrame, others: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """Return Table 4: standard and robust accuracy at the training eps, all adversarial and mixed.
 
     Standard accuracy is on all images, and on those that robust accuracy is of. The table has the models that were
-    trained in both ways.
+    trained in both ways, on the seeds that have both. The last columns are the paper's own numbers, from the table of
+    published numbers.
     """
+    accuracy = accuracy[accuracy.seed.isin(accuracy[accuracy.natural_fraction > 0].seed)]
     accuracy = accuracy[accuracy.model.isin(accuracy[accuracy.natural_fraction > 0].model)]
     own = (accuracy.norm_test == accuracy.norm_train) & (accuracy.eps_test == accuracy.eps_train)
     rows = accuracy[((accuracy.norm_test == "none") | own)].assign(training=_training)
@@ -367,6 +441,11 @@ def half_table(accuracy: pd.DataFrame) -> pd.DataFrame:
     kind = standard.where(rows.norm_test == "none", "robust accuracy")
     rows["column"] = kind + ", " + rows.natural_fraction.map("{:.0%} natural".format)
     table = rows.pivot_table(index="training", columns="column", values="accuracy", aggfunc=percent, sort=False)
+    balls = rows.drop_duplicates("training").set_index("training")[["norm_train", "eps_train"]].loc[table.index]
+    for share in sorted(rows.natural_fraction.unique()):
+        table[f"the paper, {share:.0%} natural (standard / robust)"] = [
+            published.table_4(others, dataset, norm, eps, share) for norm, eps in balls.itertuples(index=False)
+        ]
     return table.reset_index().rename_axis(None, axis=1)
 
 

@@ -31,7 +31,7 @@ def choose(pictures: Iterable[Mapping[str, np.ndarray]], classes: tuple[str, ...
     labels = [int(label) for label in np.unique(y)]
     sample = "the first in the sample of test images"
     tried = f"the first {max(int((y == label).sum()) for label in labels)}"
-    common = "the same images for every model; models of seed 0."
+    common = "the same images for every model; models of the first seed."
     if not right.any():
         indices = [int(np.flatnonzero(y == label)[0]) for label in labels]
         rule = f"Of each class {sample}, as every model gets none of {tried} of any class right"

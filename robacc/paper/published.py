@@ -1,0 +1,65 @@
+"""Say what other people's runs of the paper's experiment gave, from a table of published numbers.
+
+Each row of the table is one net. Accuracies are in percent, as they were published. Only rows that were read at their
+source are used; a row that nobody here has read may stand there without numbers.
+"""
+
+import pandas as pd
+
+TRAININGS = ("standard", "pgd")  # that are the paper's
+PAPER = "Tsipras et al. 2019, Table 4"
+
+
+def read(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that were read at their source and have a standard accuracy.
+
+    Raises ValueError for a mark other than yes and no, and for an accuracy outside 0 to 100.
+    """
+    marks = sorted(set(table.read_at_source) - {"yes", "no"})
+    if marks:
+        raise ValueError(f"expected read_at_source to be yes or no in published.csv, got {marks[0]!r}")
+    for column in ("std_acc", "rob_acc"):
+        wrong = table[column][~(table[column].isna() | table[column].between(0, 100))]
+        if len(wrong):
+            raise ValueError(f"expected {column} in percent in published.csv, got {wrong.iloc[0]}")
+    return table[(table.read_at_source == "yes") & table.std_acc.notna()]
+
+
+def of_paper(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """Return the rows of `read` with nets of `dataset` that were trained as in the paper, all adversarial."""
+    rows = read(table)
+    return rows[(rows.dataset == dataset) & rows.training.isin(TRAININGS) & (rows.natural_fraction == 0)]
+
+
+def gains(table: pd.DataFrame, dataset: str) -> list[str]:
+    """Return, for each source with a standard net, standard accuracy of its robust nets minus that of this one."""
+    lines = []
+    for source, rows in of_paper(table, dataset).groupby("source", sort=False):
+        standard = rows[rows.training == "standard"]
+        robust = rows[rows.training != "standard"]
+        if len(standard) == 1 and len(robust):
+            base = standard.std_acc.iloc[0]
+            each = [f"{row.norm} eps {row.eps:g}: {row.std_acc - base:+.2f}" for row in robust.itertuples()]
+            lines.append(f"{'; '.join(each)} points ({source})")
+    return lines
+
+
+def table_4(table: pd.DataFrame, dataset: str, norm: str, eps: float, natural_fraction: float) -> str:
+    """Return the paper's own standard and robust accuracy of one net, or "" where nobody has filled them in."""
+    rows = read(table)
+    same = (rows.dataset == dataset) & (rows.norm == norm) & (rows.eps == eps)
+    own = rows[same & (rows.source == PAPER) & (rows.natural_fraction == natural_fraction)]
+    return f"{own.std_acc.iloc[0]:.2f} / {own.rob_acc.iloc[0]:.2f}" if len(own) else ""
+
+
+def halves(table: pd.DataFrame, dataset: str) -> list[str]:
+    """Return, for each source, accuracies of half natural minus those of all adversarial training."""
+    rows = read(table)
+    rows = rows[(rows.dataset == dataset) & (rows.training == "pgd")]
+    lines = []
+    for (source, norm, eps), own in rows.groupby(["source", "norm", "eps"], sort=False):
+        by_share = own.set_index("natural_fraction")[["std_acc", "rob_acc"]]
+        if {0.0, 0.5} <= set(by_share.index):
+            std, rob = by_share.loc[0.5] - by_share.loc[0.0]
+            lines.append(f"{norm} eps {eps:g}: std_acc {std:+.2f}, rob_acc {rob:+.2f} points ({source})")
+    return lines
