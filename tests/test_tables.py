@@ -191,3 +191,15 @@ def test_the_radius_of_a_fine_grid_is_the_mean_distance():
     grid = np.linspace(0.001, 0.5, 500)
     fooling = grid[np.searchsorted(grid, distances)]
     assert tables.radius(fooling, grid.tolist())["mean"] == pytest.approx(distances.mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_worst_case_is_the_smallest_eps_at_which_anything_fools(dtype):
+    fooling = pd.Series(np.array([0.0, 0.1, np.inf, 0.3, np.inf], dtype=dtype), index=[9, 7, 5, 3, 1])
+    rows = [(9, 0.3, "misclassified"), (7, 0.3, "square"), (5, 0.3, "apgd-ce"), (3, 0.1, "apgd-t"), (1, 0.3, "none")]
+    first = pd.DataFrame(rows, columns=["image", "eps", "fooled_by"])
+    found = tables.worst_case(fooling, first)
+    assert found.tolist() == pytest.approx([0.0, 0.1, 0.3, 0.1, np.inf])
+    assert [int((found > eps).sum()) for eps in (0.1, 0.3)] == [2, 1]
+    assert fooling[5] == np.inf  # unchanged
+    pd.testing.assert_series_equal(tables.worst_case(fooling, first[:0]), fooling)

@@ -134,3 +134,17 @@ def second_opinion(first: pd.DataFrame, pgd: pd.Series, *, confidence: float) ->
     met = str(first.attacks.iloc[0])
     by = {f"first_{name}": int((first.fooled_by == name).sum()) for name in met.split()}
     return with_intervals(pd.DataFrame(counts), confidence=confidence).assign(attacks=met, **by)
+
+
+def worst_case(fooling_eps: pd.Series, first: pd.DataFrame) -> pd.Series:
+    """Return `fooling_eps`, lowered where AutoAttack fooled the model at a smaller eps.
+
+    `fooling_eps` is the smallest eps at which our attack fools a model, with the index of the image as its index.
+    `first` has the rows of `second_opinion` for that model and norm, with the column `eps`.
+    """
+    lowered = fooling_eps.copy()
+    fooled = first[first.fooled_by != "none"]
+    for eps in fooled.eps.unique().tolist():  # Python's floats, which take the type of the array
+        images = lowered.index.intersection(pd.Index(fooled.image[fooled.eps == eps]))
+        lowered[images] = np.minimum(lowered[images].to_numpy(), eps)
+    return lowered
