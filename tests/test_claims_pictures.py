@@ -13,7 +13,7 @@ BALLS = [("standard", 0.0), ("l2", 0.5), ("l2", 1.5), ("linf", 0.1), ("linf", 0.
 SEEDS = (0, 1, 2, 3)
 
 
-def rows(quantity, value, norm="", position=0.0):
+def rows(quantity, value, norm="none", position=0.0):
     """Return four seeds of every ball with the means `value(norm, eps)`, a little noise by seed, and n = 100."""
     return pd.DataFrame(
         [
@@ -74,7 +74,7 @@ def test_c11_takes_the_alignment_in_the_norm_of_training_in_units_of_eps():
 
 
 def test_c11_of_colour_images_is_about_the_span_and_not_the_object():
-    table = pd.concat([gradients(share=-0.3), gradients(of="span_share").query("norm == ''")])
+    table = pd.concat([gradients(share=-0.3), gradients(of="span_share").query("norm == 'none'")])
     assert set(words(claims.gradients_align(table, **MNIST)).values()) == {"opposite"}
     claim = claims.gradients_align(table, **CIFAR)
     assert set(words(claim).values()) == {"reproduced"}

@@ -196,10 +196,10 @@ NUMBERS = pd.DataFrame(
         for seed in (0, 1)
         for of, quantity, value in (
             ("l2", "alignment", 2.0),
-            ("", "edge_share", 0.4),
+            ("none", "edge_share", 0.4),
             ("l2", "judged_nearest", 0.3),
             ("l2", "path_robust", 0.9),
-            ("", "nearest_right", 0.8),
+            ("none", "nearest_right", 0.8),
             *([("l2", "radius", 1.0)] if eps else []),
         )
     ]

@@ -187,10 +187,10 @@ def test_grey_images_have_an_object_and_colour_ones_a_span(linear, pixels):
     _, _, grey = numbers(linear, pixels(4))
     components = torch.eye(108, dtype=torch.float64)[:, :27]
     _, _, colour = numbers(linear, pixels(4).expand(-1, 3, -1, -1), components=components)
-    assert set(grey[""]) - set(colour[""]) == {"object_share", "object_pixels"}
-    assert set(colour[""]) - set(grey[""]) == {"span_share", "span_pixels"}
-    assert (colour[""]["span_pixels"] == 0.25).all()
-    assert all(values.shape == (4,) for of in (grey, colour) for values in of[""].values())
+    assert set(grey["none"]) - set(colour["none"]) == {"object_share", "object_pixels"}
+    assert set(colour["none"]) - set(grey["none"]) == {"span_share", "span_pixels"}
+    assert (colour["none"]["span_pixels"] == 0.25).all()
+    assert all(values.shape == (4,) for of in (grey, colour) for values in of["none"].values())
 
 
 def test_each_gradient_number_is_of_its_gradient(linear, pixels):
@@ -200,14 +200,14 @@ def test_each_gradient_number_is_of_its_gradient(linear, pixels):
     assert not torch.allclose(loss, decision)
     for norm in ("l2", "linf"):
         assert torch.equal(found[norm]["alignment"], saliency.alignment(decision, x, norm))
-    assert torch.equal(found[""]["edge_share"], saliency.energy_share(loss, saliency.edge_pixels(x)))
+    assert torch.equal(found["none"]["edge_share"], saliency.energy_share(loss, saliency.edge_pixels(x)))
     way = (image - x).flatten(1)
     cosine = torch.nn.functional.cosine_similarity(model.weight[label].detach(), way)
-    torch.testing.assert_close(found[""]["class_way"].float(), cosine)
-    torch.testing.assert_close(found[""]["agreement"], torch.ones(4).double())
+    torch.testing.assert_close(found["none"]["class_way"].float(), cosine)
+    torch.testing.assert_close(found["none"]["agreement"], torch.ones(4).double())
     elsewhere = saliency.agreement(loss, loss[[3, 0, 1, 2]])
-    assert torch.equal(found[""]["agreement_elsewhere"], elsewhere)
-    assert "agreement" not in numbers(linear, x, other=False)[2][""]
+    assert torch.equal(found["none"]["agreement_elsewhere"], elsewhere)
+    assert "agreement" not in numbers(linear, x, other=False)[2]["none"]
 
 
 @pytest.mark.parametrize(("cycles", "expected"), [(0, 1.0), (1, 1.0), (3, 1.0), (5, 0.0), (14, 0.0)])

@@ -38,7 +38,9 @@ def rows(tmp_path, monkeypatch) -> pd.DataFrame:
                 fooling = np.where(
                     right(shares[i]), 2.0, 1.5
                 )  # an example that falls at eps itself is not robust there
-                arrays[f"seed{5 + i}-natural{fraction}-l2-fooling-eps"] = fooling
+                order = np.random.default_rng(i).permutation(N)  # outcomes are compared by the image's index
+                arrays[f"seed{5 + i}-natural{fraction}-l2-fooling-eps"] = fooling[order]
+                arrays[f"seed{5 + i}-natural{fraction}-indices"] = order
         write_arrays(arrays, Path("results/evaluate") / f"set-{ball}" / "outcomes.npz")
         write_arrays(small, Path("results/sweep") / f"set-{ball}" / "outcomes.npz")
     balls = {f"set-{word}": parse(word) for word in FULL}
