@@ -50,8 +50,9 @@ def worst_case(model: str, name: str, norm: str):  # noqa: ANN201 (pandas is not
     from robacc.paper import tables
 
     first = opinions(model)
-    of_model = [model_name(*key) == name for key in zip(first.seed, first.natural_fraction, strict=True)]
-    return tables.worst_case(by_pgd(model, name, norm), first[of_model & (first.norm == norm)])
+    names = map(model_name, first.seed, first.natural_fraction)
+    of_model = [row == (name, norm) for row in zip(names, first.norm, strict=True)]
+    return tables.worst_case(by_pgd(model, name, norm), first[of_model])
 
 
 @cache

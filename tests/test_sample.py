@@ -16,7 +16,7 @@ from robacc.images.sample import balanced_order
 from robacc.nets import model as nets
 from robacc.paper import tables
 from robacc.paper.intervals import wilson
-from robacc.params import AutoAttack, Evaluate, Judges, RestOfAutoAttack, Visualize
+from robacc.params import AutoAttack, Evaluate, Judges, RestOfAutoAttack, Search, Visualize
 from stages import autoattack, evaluate, summarize, visualize
 from tests import outcomes_real
 from tests.made_up_attacks import weak
@@ -139,17 +139,18 @@ def test_the_plain_share_of_a_sample_is_unbiased_and_varies_less_than_independen
 
 # ---- The same images in every stage --------------------------------------------------------------------------------
 
-REST = RestOfAutoAttack(attacks=[], balls=[], seeds=[])
+REST = RestOfAutoAttack(attacks=[], balls=[], n_seeds=0)
 AUTOATTACK = AutoAttack(n_images=9, attacks=["apgd-ce"], rest=REST, standard_in=["l2-1.5"], seed=7)
 GRID = {"l2": [1.5], "linf": [0.3]}
 EVALUATE = Evaluate(n_images=20, eps=GRID, attack=weak(), seed=8, n_checked=6)
 VISUALIZE = Visualize(
     n_per_class=2,
     large_eps={"l2": 1.0, "linf": 0.1},
-    n_steps=1,
-    step_size=1.0,
+    search=Search(n_steps=2, step_size=1.0, first_ball=1.0),
+    seed=0,
     n_points=2,
     n_images=11,
+    n_training=10,
     judges=Judges(ball="l2-1.5", seed=9),
 )
 
@@ -160,7 +161,9 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     y = labelled([50, 20, 10], shuffle=2) // 3
     x = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (len(y), 1, 28, 28), dtype=np.uint8))
-    in_memory.save(x, y, Path("data/mnist/test.safetensors"))
+    for split in ("train", "test"):
+        in_memory.save(x, y, Path(f"data/mnist/{split}.safetensors"))
+    visualize.shared.cache_clear()
     about = {"arch": "narrow_cnn", "mean": [0.1], "std": [0.3], "n_classes": 10}
     for seed, name in enumerate(("mnist-l2-1.5/seed0", "mnist-judges/standard", "mnist-judges/robust")):
         net = nets.build("narrow_cnn", mean=[0.1], std=[0.3], seed=seed)
@@ -191,7 +194,7 @@ def test_every_stage_takes_its_images_from_one_order(run, monkeypatch):
     assert sorted(image for part in parts for image in part) == sorted(order[:9].tolist())
     assert all(torch.equal(labels, run[part]) for labels, part in zip(seen, parts, strict=True))
 
-    arrays, rows = visualize.visualize_one(visualize.Task("mnist", file, 0), int, settings=VISUALIZE, **given)
+    arrays, rows = visualize.visualize_one(visualize.Task("mnist", file, None, 0), int, settings=VISUALIZE, **given)
     expected = [index for label in range(3) for index in order.tolist() if run[index] == label]
     starts = [0, 1, 50, 51, 70, 71]  # the first two of each class in the order
     assert arrays["index"].tolist() == [expected[start] for start in starts]
@@ -211,9 +214,31 @@ def test_outcomes_of_two_models_are_compared_image_by_image(monkeypatch):
         "seed0-natural0.5-l2-fooling-eps": np.array([0.0, 2.0, 2.0, 1.5]),
     }
     monkeypatch.setattr(summarize, "outcomes", lambda _: outcomes)
+    first = pd.DataFrame(
+        {"seed": [0], "natural_fraction": 0.0, "norm": "linf", "image": 5, "eps": 0.3, "fooled_by": "square"}
+    )
+    monkeypatch.setattr(summarize, "opinions", lambda _: first)
+    summarize.worst_case.cache_clear()
     assert summarize.right("ball", "seed0-natural0.0", "l2", 1.5).to_dict() == {5: True, 0: False, 2: True, 7: False}
     assert summarize.right("ball", "seed0-natural0.5").tolist() == [True] * 7 + [False, True]
     keys = {"model": "ball", "norm_train": "l2", "eps_train": 1.5, "natural_fraction": 0.5, "seed": 0}
     found = tables.paired(summarize.pairs(pd.DataFrame([keys]), "standard"), confidence=0.95).set_index("kind")
     assert found.loc["rob_acc", ["n", "only_ours", "only_base"]].tolist() == [4, 0, 0]
     assert found.loc["std_acc", ["n", "only_ours", "only_base"]].tolist() == [9, 0, 1]
+
+
+def test_what_autoattack_alone_fooled_is_fooled(monkeypatch):
+    outcomes = {
+        "seed0-natural0.0-indices": np.array([5, 0, 2]),
+        "seed0-natural0.0-l2-fooling-eps": np.array([np.inf, 2.0, np.inf], dtype=np.float32),
+    }
+    row = {"seed": 0, "natural_fraction": 0.0, "norm": "l2", "eps": 1.5, "fooled_by": "apgd-ce"}
+    first = pd.DataFrame(
+        [{**row, "image": 5}, {**row, "image": 2, "fooled_by": "none"}, {**row, "image": 2, "seed": 1}]
+    )
+    monkeypatch.setattr(summarize, "outcomes", lambda _: outcomes)
+    monkeypatch.setattr(summarize, "opinions", lambda _: first)
+    summarize.worst_case.cache_clear()
+    rows = [("none", 0.0, 9), ("l2", 1.0, 3), ("l2", 1.5, 3), ("l2", 2.5, 2)]
+    counts = pd.DataFrame(rows, columns=["norm", "eps", "n_correct"]).assign(model="ball", seed=0, natural_fraction=0.0)
+    assert summarize.recounted(counts).n_correct.tolist() == [9, 3, 2, 1]
