@@ -22,7 +22,7 @@ def run(kind: str, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, st
     steps = {"start": start, "n_steps": n_steps, "step_size": 0.25 * threat.eps}
     if kind == "pgd":
         return pgd(model, x, y, threat, **steps)
-    return strongest(model, x, y, threat, **steps, last_step_size=steps["step_size"], loss=cross_entropy)[0]
+    return strongest(model, x, y, threat, **steps)[0]
 
 
 both_attacks = pytest.mark.parametrize("kind", ["pgd", "strongest"])
@@ -61,8 +61,7 @@ def test_strongest_finds_the_linear_optimum_margin(norm, linear, pixels):
     x, y = x[y == 0], y[y == 0]
     threat = threat_model(norm, eps)
     start = random_start(x, threat, generator(0))
-    steps = {"start": start, "n_steps": 60, "step_size": 0.25 * eps, "last_step_size": 0.25 * eps}
-    _, found = strongest(model, x, y, threat, **steps, loss=margin)
+    _, found = strongest(model, x, y, threat, start=start, n_steps=60, step_size=0.5 * eps)
     best = margin(model(linear_optimum(model, x, y, norm, eps)), y)
     torch.testing.assert_close(found, best, rtol=0, atol=1e-4)
 

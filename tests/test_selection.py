@@ -18,7 +18,7 @@ def test_of_each_class_the_first_that_every_model_gets_right():
     assert shown.classes == ["a", "b", "c"]
     assert shown.rule == (
         "Of each class the first in the sample of test images that every model classifies correctly; "
-        "the same images for every model; models of seed 0."
+        "the same images for every model; models of the first seed."
     )
 
 
