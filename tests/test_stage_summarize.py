@@ -27,7 +27,10 @@ def right(share: float) -> np.ndarray:
 def rows(tmp_path, monkeypatch) -> pd.DataFrame:
     """Write the outcomes of a run that never was and return its contrasts."""
     monkeypatch.chdir(tmp_path)
-    summarize.outcomes.cache_clear()
+    for cached in (summarize.outcomes, summarize.opinions, summarize.worst_case):
+        cached.cache_clear()
+    columns = ["seed", "natural_fraction", "norm", "eps", "image", "fooled_by"]
+    monkeypatch.setattr(summarize, "opinions", lambda _: pd.DataFrame(columns=columns))  # AutoAttack found nothing
     for ball, shares in FULL.items():
         arrays = {f"seed{5 + i}-natural0.0-correct": right(share) for i, share in enumerate(shares)}
         small = {f"100-seed{5 + i}-correct": right(share) for i, share in enumerate(SMALL[ball])}
