@@ -52,7 +52,7 @@ def worst_case(model: str, name: str, norm: str):  # noqa: ANN201 (pandas is not
     first = opinions(model)
     names = map(model_name, first.seed, first.natural_fraction)
     of_model = [row == (name, norm) for row in zip(names, first.norm, strict=True)]
-    return tables.worst_case(by_pgd(model, name, norm), first[of_model])
+    return tables.worst_case(by_pgd(model, name, norm), first.loc[of_model])
 
 
 @cache
