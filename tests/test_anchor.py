@@ -61,7 +61,7 @@ def test_our_evaluation_finds_what_autoattack_finds(norm, net, images):
     # trap 19, trap 32
     (x, y), eps = images, EPS[norm]
     outcomes, _ = evaluate(net, x, y, norm, [eps], Attack.standard(), n_robust=N, n_checked=64, seed=0)
-    standard, ours = (row["n_correct"] / N for row in outcomes.counts())
+    _, standard, ours = (row["n_correct"] / N for row in outcomes.counts())  # all N images are attacked
     with torch.random.fork_rng(devices=[]):
         attacks = ["apgd-ce", "apgd-t"]
         peer = AutoAttack(net, norm=norm.capitalize(), eps=eps, attacks=attacks, version="custom", seed=0)
