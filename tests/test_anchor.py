@@ -71,6 +71,5 @@ def test_our_evaluation_finds_what_autoattack_finds(norm, net, images):
         theirs = (net(x_adv).argmax(1) == y).double().mean().item()
     assert standard > 0.85
     assert 0.1 < theirs < standard - 0.05  # neither everything nor nothing is fooled: the comparison can fail
-    assert -0.05 < ours - theirs < 0.02, (
-        f"AutoAttack: {theirs:.3f}, ours: {ours:.3f}"
-    )  # ours searches without gradients too
+    # Ours may find more, as it searches without gradients too.
+    assert -0.05 < ours - theirs < 0.02, f"AutoAttack: {theirs:.3f}, ours: {ours:.3f}"
