@@ -319,14 +319,17 @@ def test_the_search_finds_what_the_gradient_hides(norm, linear, pixels):
     """No step leads anywhere. The search meets only what the random start brought near."""
     model, x = Lying(linear(2), FLAT), pixels(200)
     y, threat = predict(model, x), threat_model(norm, EPS[norm])
-    _, without = attack(model, x, y, threat, weak(), seed=0)
+    nearest, without = attack(model, x, y, threat, weak(), seed=0)
     seen = asked(model)
     x_adv, found = attack(model, x, y, threat, weak(n_queries=100), seed=0)
     assert not (without & ~found).any()
     assert (found & ~without).any()
     assert torch.equal(predict(model, x_adv) != y, found)
     assert (threat.size(x_adv.double() - x.double()) <= threat.eps + threat.tolerance).all()
-    assert 0 < len(seen[5]) < 100  # after the images and the quick run of three steps
+    begun = seen[5]  # after the images and the quick run of three steps
+    assert 0 < len(begun) < 100
+    assert all((nearest == point).flatten(1).all(1).any() for point in begun)
+    assert not all((x == point).flatten(1).all(1).any() for point in begun)
 
 
 # ---- The walk down the grid of eps --------------------------------------------------------------------------------

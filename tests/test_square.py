@@ -113,6 +113,38 @@ def test_where_all_are_fooled_it_asks_once(linear, pixels):
 
 
 @both_norms
+def test_a_local_search_asks_with_small_windows_and_leaves_what_it_does_not_bring_nearer(norm):
+    class Deaf(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tensor([1.0, 0.0]).expand(len(x), 2) + 0 * x.flatten(1)[:, :1]
+
+    model, x, y = Deaf(), torch.full((3, 1, 28, 28), 0.5), torch.zeros(3, dtype=torch.long)
+    threat, seen = threat_model(norm, 0.1), asked(model)
+    start = x + threat.step(torch.ones_like(x), threat.eps)
+    how = {"start": start, "n_queries": 400, "generator": generator(0)}
+    square(model, x, y, threat, **how, local=True)
+    assert len(seen) == 150  # of 400: so many queries without any gain are enough
+    if norm == "linf":  # in l2 the rest of the ball pays for a window
+        changed = torch.stack([(batch != start).flatten(1).sum(1) for batch in seen[1:]])
+        assert changed.max() == 16  # a window of a seventh of the height, and a fourteenth is the smallest
+        assert set(changed.unique().tolist()) <= {0, 4, 9, 16}
+    seen.clear()
+    square(model, x, y, threat, **how)
+    assert len(seen) == 400
+
+
+def test_a_local_search_goes_on_while_it_brings_an_example_nearer():
+    """A Bowl of many pixels rises by a little with nearly every window."""
+    model, x = Bowl(), torch.full((2, 1, 28, 28), 0.5)
+    y, seen = torch.zeros(2, dtype=torch.long), asked(model)
+    how = {"start": x, "n_queries": 200, "generator": generator(0), "local": True}
+    _, margins = square(model, x, y, threat_model("linf", 1e-4), **how)
+    assert len(seen) == 200
+    assert (margins > -0.1).all()
+    assert (margins < 0).all()
+
+
+@both_norms
 def test_it_finds_as_much_as_its_authors_package_with_as_many_queries(norm):
     """On a net with convolutions, from four seeds: within 10 points."""
     with torch.random.fork_rng(devices=[]):
