@@ -220,7 +220,7 @@ def their_sweep(n_jobs: int, n_steps: int) -> float:
     x, y = torch.rand(6000, 1, 28, 28), torch.arange(6000) % 10
     begin = time.perf_counter()
     for seed in range(n_jobs):
-        net = nets.build("small_cnn", mean=[0.1307], std=[0.3081], seed=seed)
+        net = nets.build("narrow_cnn", mean=[0.1307], std=[0.3081], seed=seed)
         assert isinstance(net, nn.Sequential)
         net = plain(net)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.003)
@@ -234,7 +234,7 @@ def their_sweep(n_jobs: int, n_steps: int) -> float:
 
 def sweeps(n_jobs: int = 8, n_steps: int = 60) -> list[dict]:
     """Time eight models on all cores against a sequential loop of the fastest peer, start of the workers included."""
-    net, images = plain(nets.build("small_cnn", mean=[0.0], std=[1.0], seed=0)), n_jobs * n_steps * BATCH
+    net, images = plain(nets.build("narrow_cnn", mean=[0.0], std=[1.0], seed=0)), n_jobs * n_steps * BATCH
     torch.set_num_threads(1)
     work = (4 * N_STEPS + 6) * multiply_adds(net, torch.rand(1, 1, 28, 28)) * images
     peak = 2 * sgemm(1)  # of two cores with a job each
@@ -243,7 +243,7 @@ def sweeps(n_jobs: int = 8, n_steps: int = 60) -> list[dict]:
         "torchattacks, in sequence": lambda: their_sweep(n_jobs, n_steps),
     }
     times = {name: run() for name, run in runs.items()}
-    return [row("sweep of 8", "small_cnn", name, 2, time, work / time / peak) for name, time in times.items()]
+    return [row("sweep of 8", "narrow_cnn", name, 2, time, work / time / peak) for name, time in times.items()]
 
 
 def growth() -> list[dict]:
@@ -257,7 +257,7 @@ def growth() -> list[dict]:
     rows += [{"axis": "steps", "value": n, "seconds": our_sweep(2, n, 2)} for n in (30, 60, 120)]
     rows += [{"axis": "workers", "value": n, "seconds": our_sweep(4, 60, n)} for n in (1, 2)]
     torch.set_num_threads(1)
-    net = nets.build("small_cnn", mean=[0.0], std=[1.0], seed=0)
+    net = nets.build("narrow_cnn", mean=[0.0], std=[1.0], seed=0)
     for n_images in (50, 100, 200, 400):
         x, y = torch.rand(n_images, 1, 28, 28), torch.randint(0, 10, (n_images,))
         seconds = medians({"": lambda x=x, y=y: ours(net, **HOW)(x, y)}, 10)[""]
@@ -290,10 +290,10 @@ def draw(results: pd.DataFrame, grown: pd.DataFrame, machine: str) -> None:
 def main() -> None:
     """Measure, print, write the tables and the plots."""
     parallel.keep_freed_memory()
-    small, large = (nets.build(arch, mean=[0.0], std=[1.0], seed=0).eval() for arch in ("small_cnn", "paper_cnn"))
+    small, large = (nets.build(arch, mean=[0.0], std=[1.0], seed=0).eval() for arch in ("narrow_cnn", "paper_cnn"))
     results = sweeps() + evaluations()
     for name, net, shape, batch, rounds in (
-        ("small_cnn", small, (1, 28, 28), BATCH, 40),
+        ("narrow_cnn", small, (1, 28, 28), BATCH, 40),
         ("paper_cnn", large, (1, 28, 28), 50, 4),
         ("CIFAR ResNet", cifar_resnet.net(10).eval(), (3, 32, 32), 16, 3),
     ):

@@ -13,7 +13,7 @@ from robacc.params import Recipe
 
 ROOT = Path(__file__).parent.parent
 TINY = Recipe(
-    arch="small_cnn",
+    arch="narrow_cnn",
     n_classes=10,
     mean=[0.13],
     std=[0.31],

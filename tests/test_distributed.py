@@ -50,7 +50,7 @@ def images() -> Images:
 
 
 def plain_net(seed: int = 0) -> nn.Module:
-    return nets.build("small_cnn", mean=[0.13], std=[0.31], seed=seed)
+    return nets.build("narrow_cnn", mean=[0.13], std=[0.31], seed=seed)
 
 
 def norm_net(seed: int = 0) -> nn.Module:

@@ -166,7 +166,7 @@ WRONG = [
     ("datasets.mnist.natural.fractions", [0.0, 1.5], ["datasets.mnist.natural.fractions.1", "less than or equal to 1"]),
     ("datasets.mnist.natural.fractions", [0.0, 0.0], ["datasets.mnist.natural.fractions", "all different"]),
     # recipes
-    (f"{RECIPE}.arch", "resnet", [f"{RECIPE}.arch: one of cifar_resnet, paper_cnn, resnet50, ", "got 'resnet'"]),
+    (f"{RECIPE}.arch", "resnet", [f"{RECIPE}.arch: one of cifar_resnet, narrow_cnn, ", "got 'resnet'"]),
     (f"{RECIPE}.arch", "layers", [f"{RECIPE}.arch: one of ", "got 'layers'"]),
     (f"{RECIPE}.n_classes", 1, [f"{RECIPE}.n_classes", "greater than or equal to 2", "1"]),
     (f"{RECIPE}.augment", "blur", [f"{RECIPE}.augment", "'none', 'crop_flip' or 'random_crop'", "'blur'"]),

@@ -190,6 +190,6 @@ def test_the_code_of_a_job_is_what_trains_its_net_on_its_images(tmp_path, monkey
 
     others = ["parallel", "plan", "params", "training/store", "training/distributed", "attack/adversary"]
     others += ["images/loading", "images/on_disk", "nets/cifar_resnet", "nets/paper_cnn"]
-    own = ["attack/norms", "attack/pgd", "training/train", "nets/layers", "nets/small_cnn", "images/in_memory"]
+    own = ["attack/norms", "attack/pgd", "training/train", "nets/layers", "nets/narrow_cnn", "images/in_memory"]
     assert [module for module in others + own if changes(module)] == own
     assert training_code(RECIPE.model_copy(update={"arch": "paper_cnn"}), random_images(10)) != before

@@ -68,7 +68,7 @@ class Watched(nn.Module):
 
 
 def net(seed: int = 0) -> nn.Module:
-    return nets.build("small_cnn", mean=[0.13], std=[0.31], seed=seed)
+    return nets.build("narrow_cnn", mean=[0.13], std=[0.31], seed=seed)
 
 
 def fresh(model: nn.Module, optimizer: Callable = SGD) -> Progress:

@@ -1,16 +1,19 @@
-"""The net `small_cnn_32` after one more strided convolution."""
+"""A net of three strided convolutions."""
 
 from torch import nn
 
-from robacc.nets.layers import FlattenChannelsLast, StridedPair
+from robacc.nets.layers import FlattenChannelsLast, StridedConv
 
 
 def net(n_classes: int) -> nn.Sequential:
     """Return the net for 64x64 colour images (1.7 M multiply-adds)."""
     return nn.Sequential(
-        nn.Conv2d(3, 8, kernel_size=4, stride=2, padding=1),
+        StridedConv(3, 8),
         nn.ReLU(inplace=True),
-        StridedPair(8, 16, 32),
+        StridedConv(8, 16),
+        nn.ReLU(inplace=True),
+        StridedConv(16, 32),
+        nn.ReLU(inplace=True),
         FlattenChannelsLast(),
         nn.Linear(8 * 8 * 32, 128),
         nn.ReLU(inplace=True),
