@@ -17,7 +17,8 @@ def plain(net: nn.Sequential) -> nn.Sequential:
     layers: list[nn.Module] = []
     for layer in copy.deepcopy(net):
         if isinstance(layer, StridedConv):
-            layers.append(nn.Conv2d(layer.in_channels, layer.out_channels, kernel_size=4, stride=2, padding=1))
+            bias = layer.bias is not None
+            layers.append(nn.Conv2d(layer.in_channels, layer.out_channels, 4, stride=2, padding=1, bias=bias))
             layers[-1].load_state_dict(layer.state_dict())
         elif isinstance(layer, nn.Sequential):
             layers.append(plain(layer))

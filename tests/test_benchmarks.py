@@ -52,7 +52,7 @@ def test_the_held_out_images_are_no_training_images() -> None:
 
 @pytest.mark.parametrize(
     ("file", "arch"),
-    [("mnist", "narrow_cnn"), ("cifar10", "narrow_cnn_32")],
+    [("mnist", "narrow_cnn"), ("cifar10", "narrow_cnn_32"), ("restricted_imagenet_64", "narrow_cnn_64")],
 )
 def test_the_recipes_have_the_nets_that_the_rule_chose(file, arch) -> None:
     """By its layers, as a net is a name in one place and a list of filters in the other."""

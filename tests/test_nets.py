@@ -20,7 +20,7 @@ SHAPES = {
     "narrow_cnn": (1, 28, 28),
     "paper_cnn": (1, 28, 28),
     "narrow_cnn_32": (3, 32, 32),
-    "small_cnn_64": (3, 64, 64),
+    "narrow_cnn_64": (3, 64, 64),
     "cifar_resnet": (3, 32, 32),
     "resnet50": (3, 64, 64),  # 224 in use, for which tests have no time
 }
@@ -190,7 +190,7 @@ def test_unknown_architecture_is_refused():
 # ---- One net ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arch", ["narrow_cnn", "narrow_cnn_32", "paper_cnn"])
+@pytest.mark.parametrize("arch", ["narrow_cnn", "narrow_cnn_32", "narrow_cnn_64", "paper_cnn"])
 def test_a_relu_after_the_pooling_is_one_before_it(arch):
     """Also where pixels are equal, as in the black of MNIST, and pooling meets ties."""
     model, x = net(arch).eval(), batch(arch)

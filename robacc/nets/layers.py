@@ -63,8 +63,8 @@ class StridedConv(nn.Conv2d):
     channels.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=4, stride=2, padding=1)
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=4, stride=2, padding=1, bias=bias)
         self.constant: Tensor | None = None  # set inside `frozen`, where parameters are constant
 
     def kernel_on_blocks(self) -> Tensor:
