@@ -9,18 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from robacc.nets.layers import FlattenChannelsLast, StridedPair
+from robacc.nets.layers import FlattenChannelsLast, StridedConv
 
 
 def plain(net: nn.Sequential) -> nn.Sequential:
-    """Return a copy of the net in PyTorch's default layout, every `StridedPair` as the two layers it stands for.
+    """Return a copy of the net in PyTorch's default layout, every `StridedConv` as the layer it stands for.
 
     A copy, as a change of layout would change it, and the speed, in the net itself.
     """
     layers: list[nn.Module] = []
     for layer in copy.deepcopy(net):
-        if isinstance(layer, StridedPair):
-            layers += [layer.conv1, nn.ReLU(), layer.conv2, nn.ReLU()]
+        if isinstance(layer, StridedConv):
+            bias = layer.bias is not None
+            layers.append(nn.Conv2d(layer.in_channels, layer.out_channels, 4, stride=2, padding=1, bias=bias))
+            layers[-1].load_state_dict(layer.state_dict())
         elif isinstance(layer, nn.Sequential):
             layers.append(plain(layer))
         else:

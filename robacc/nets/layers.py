@@ -1,7 +1,6 @@
-"""Layers that several nets share, with a fast input gradient for two strided convolutions."""
+"""Layers that several nets share, one with a fast input gradient."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -25,25 +24,8 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
-def _to_blocks(x: Tensor, size: int) -> Tensor:
-    """Turn blocks of pixels into channels: [B, C, H, W] to [B, size^2 C, H/size, W/size].
-
-    The result is channels-last in memory.
-    """
-    b, c, h, w = x.shape
-    blocks = x.reshape(b, c, h // size, size, w // size, size).permute(0, 2, 4, 3, 5, 1)  # [B, h, w, size, size, C]
-    return blocks.reshape(b, h // size, w // size, size * size * c).permute(0, 3, 1, 2)
-
-
-def _from_blocks(blocks: Tensor, size: int) -> Tensor:
-    """Undo `_to_blocks`."""
-    b, c, h, w = blocks.shape
-    pixels = blocks.reshape(b, size, size, c // size**2, h, w).permute(0, 3, 4, 1, 5, 2)  # [B, C, h, size, w, size]
-    return pixels.reshape(b, c // size**2, size * h, size * w)
-
-
-class _InputGradientOnBlocks(torch.autograd.Function):
-    """The two layers of `StridedPair` with constant parameters.
+class _GradientOnBlocks(torch.autograd.Function):
+    """A `StridedConv` with constant parameters.
 
     The forward pass is the usual one. The backward pass works on blocks.
     """
@@ -52,65 +34,51 @@ class _InputGradientOnBlocks(torch.autograd.Function):
     def forward(
         ctx,  # noqa: ANN001
         x: Tensor,
-        layers: tuple[nn.Conv2d, nn.Conv2d],
-        kernels: tuple[Tensor, Tensor],
+        conv: nn.Conv2d,
+        kernel: Tensor,
     ) -> Tensor:
-        """Map x [B, C, H, W] to [B, out, H/4, W/4]."""
-        hidden = layers[0](x).relu_()
-        out = layers[1](hidden).relu_()
-        ctx.save_for_backward(hidden, out, *kernels)
-        return out
+        """Map x [B, C, H, W] to [B, out, H/2, W/2]."""
+        ctx.save_for_backward(kernel)
+        return nn.Conv2d.forward(conv, x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN001
         """Return the gradient of the input alone."""
-        hidden, out, first, second = ctx.saved_tensors
-        blocks = _to_blocks(F.pad(hidden, (1, 1, 1, 1)), 2)  # zeros outside the image stop the gradient there
-        grad = torch.ops.aten.threshold_backward(grad, out, 0)
-        grad = _input_gradient(grad, blocks, second, padding=0)
-        torch.ops.aten.threshold_backward.grad_input(grad, blocks, 0, grad_input=grad)
-        image = grad.new_empty(len(grad), first.shape[1], out.shape[2], out.shape[3])
-        image = image.contiguous(memory_format=torch.channels_last)
-        return _from_blocks(_input_gradient(grad, image, first, padding=1), 4), None, None
+        (kernel,) = ctx.saved_tensors
+        b, _, h, w = grad.shape
+        # The gradient of a convolution takes from its input the shape and the layout alone.
+        blocks = grad.new_empty(b, h + 1, w + 1, kernel.shape[1]).permute(0, 3, 1, 2)
+        rest = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)  # stride, padding, dilation, transposed, extra, groups
+        blocks = torch.ops.aten.convolution_backward(grad, blocks, kernel, None, *rest, [True, False, False])[0]
+        pixels = blocks.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1)).transpose(2, 3)  # [B, h + 1, 2, w + 1, 2, C]
+        return pixels.reshape(b, 2 * h + 2, 2 * w + 2, -1)[:, 1:-1, 1:-1].permute(0, 3, 1, 2), None, None
 
 
-def _input_gradient(grad: Tensor, x: Tensor, kernel: Tensor, *, padding: int) -> Tensor:
-    """Return the gradient of a convolution without stride with respect to its input `x`."""
-    rest = ([1, 1], [padding] * 2, [1, 1], False, [0, 0], 1)  # stride, padding, dilation, transposed, extra, groups
-    return torch.ops.aten.convolution_backward(grad, x, kernel, None, *rest, [True, False, False])[0]
-
-
-class StridedPair(nn.Module):
-    """Two convolutions of kernel 4, stride 2 and padding 1, each with a ReLU.
+class StridedConv(nn.Conv2d):
+    """A convolution of kernel 4, stride 2 and padding 1.
 
     On a CPU the input gradient of a strided convolution is slow. An attack needs no other gradient. Inside `frozen` it
-    is computed from an equal map without stride, which has a kernel of 2 on blocks. Blocks of 4x4 image pixels and of
-    2x2 hidden positions become channels. The blocks of the hidden layer extend beyond the image, where they are 0.
+    is computed from an equal map without stride: a kernel of 2 on the padded image, whose blocks of 2x2 pixels are
+    channels.
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, hidden_channels, kernel_size=4, stride=2, padding=1)
-        self.conv2 = nn.Conv2d(hidden_channels, out_channels, kernel_size=4, stride=2, padding=1)
-        self.constants: tuple[Tensor, Tensor] | None = None  # set inside `frozen`, where parameters are constant
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=4, stride=2, padding=1, bias=bias)
+        self.constant: Tensor | None = None  # set inside `frozen`, where parameters are constant
 
-    def kernels(self) -> tuple[Tensor, Tensor]:
-        """Return the kernels on blocks: [4 * hidden, 16 * in, 2, 2] and [out, 4 * hidden, 2, 2]."""
-        w1, w2 = self.conv1.weight, self.conv2.weight
-        # Position (a, b) of a hidden block sees the 8x8 pixels of four blocks through a kernel shifted by (2a, 2b).
-        shifted = torch.stack([F.pad(w1, (1 + 2 * b, 3 - 2 * b, 1 + 2 * a, 3 - 2 * a)) for a in (0, 1) for b in (0, 1)])
-        first = shifted.reshape(-1, w1.shape[1], 2, 4, 2, 4).permute(0, 3, 5, 1, 2, 4).reshape(4 * len(w1), -1, 2, 2)
-        second = w2.reshape(-1, w2.shape[1], 2, 2, 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(len(w2), -1, 2, 2)
-        layout = torch.channels_last
-        return first.contiguous(memory_format=layout), second.contiguous(memory_format=layout)
+    def kernel_on_blocks(self) -> Tensor:
+        """Return the kernel on blocks, [out, 4 * in, 2, 2]."""
+        blocks = self.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2))  # [out, in, 2, row in block, 2, column in block]
+        kernel = blocks.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+        return kernel.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B, C, H, W], H and W multiples of 4, to [B, out, H/4, W/4]."""
+        """Map [B, C, H, W], H and W even, to [B, out, H/2, W/2]."""
         # On a GPU strides cost nothing. Under autocast each layer chooses its own type.
-        if self.constants is None or x.is_cuda or torch.is_autocast_enabled(x.device.type):
-            return self.conv2(self.conv1(x).relu_()).relu_()
-        return _InputGradientOnBlocks.apply(x, (self.conv1, self.conv2), self.constants)
+        if self.constant is None or x.is_cuda or torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        return _GradientOnBlocks.apply(x, self, self.constant)
 
 
 class FlattenChannelsLast(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robacc.files import read_tensors, write_tensors
-from robacc.nets.layers import Normalize, StridedPair
+from robacc.nets.layers import Normalize, StridedConv
 from robacc.nets.names import NAMES
 from robacc.seeding import derive
 
@@ -57,17 +57,17 @@ def frozen(model: nn.Module) -> Iterator[None]:
     also by an error, all of this is undone.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    pairs = [module for module in model.modules() if isinstance(module, StridedPair) and module.constants is None]
+    convs = [module for module in model.modules() if isinstance(module, StridedConv) and module.constant is None]
     with eval_mode(model):
         try:
             for parameter in trained:
                 parameter.requires_grad_(False)
-            for pair in pairs:
-                pair.constants = pair.kernels()
+            for conv in convs:
+                conv.constant = conv.kernel_on_blocks()
             yield
         finally:
-            for pair in pairs:
-                pair.constants = None
+            for conv in convs:
+                conv.constant = None
             for parameter in trained:
                 parameter.requires_grad_(True)
 
