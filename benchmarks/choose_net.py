@@ -8,8 +8,9 @@ are not looked at.
 
 CPU time is that of an adversarial training step, as robust nets are what costs time: the attack and the update, on one
 thread, medians over rounds in which the nets take turns. All nets are timed as PyTorch builds them. The CPU time for
-each is that of a number of steps with the last net of each list. For MNIST and 64 pixels that is the net that the recipe
-had at first, which does not pool. For CIFAR-10 it is six epochs. A net with batch normalisation is attacked in evaluation mode. Writes benchmarks/choice-<data set>.csv.
+each is that of a number of steps with the last net of each list. For CIFAR-10 these are six epochs. Otherwise the last
+net is the recipe's first one, which does not pool. A net with batch normalisation is attacked in evaluation mode.
+Writes benchmarks/choice-<data set>.csv.
 """
 
 import argparse

@@ -3,12 +3,14 @@
 The same content gives the same bytes.
 """
 
+import errno
+import hashlib
 import io
 import json
 import os
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,15 +26,24 @@ def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, and move the file there to `path` when the block ends.
 
     After an error the temporary file is deleted. If the process is killed, a hidden `.partial` file can remain, but
-    never half a result.
+    never half a result. The content reaches the disk before the name does, so a power cut leaves no empty result.
+    Raises OSError with `path` in it if the disk is full or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        other = error.filename and Path(error.filename) not in (partial, *path.parents)
+        if error.errno is None or other:  # not of this file
+            raise
+        raise OSError(f"cannot write {path}: {error.strerror}; nothing is lost; mend that, and run again") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it was moved, or its folder is not there
+            partial.unlink()
 
 
 def must_exist(path: Path) -> Path:
@@ -93,23 +104,52 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_tensors(tensors: "dict[str, Tensor]", path: Path, metadata: dict) -> None:
-    """Write tensors and JSON metadata as safetensors."""
-    from safetensors.torch import save_file  # imports torch, which readers of tables do not need
+    """Write tensors and JSON metadata as safetensors, with a hash of both."""
+    from safetensors import SafetensorError  # imports torch, which readers of tables do not need
+    from safetensors.torch import save_file
 
     dense = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    # All in one entry, as safetensors writes several in any order.
+    header = json.dumps({"content": _content(dense, metadata), "metadata": metadata}, sort_keys=True)
     with whole(path) as partial:
-        save_file(dense, partial, metadata={"json": json.dumps(metadata, sort_keys=True)})
+        try:
+            save_file(dense, partial, metadata={"json": header})
+        except SafetensorError as error:  # of a full disk
+            raise OSError(errno.EIO, str(error)) from error
         partial.chmod(0o644)
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, Tensor], dict]":
     """Return the tensors and metadata that `write_tensors` wrote.
 
-    Nothing is unpickled.
+    Nothing is unpickled. Raises ValueError for a damaged file, or one of another program.
     """
-    from safetensors import safe_open
-    from safetensors.torch import load_file
+    return tensors_in(must_exist(path).read_bytes(), path)
 
-    with safe_open(must_exist(path), "pt") as file:
-        metadata = json.loads(file.metadata()["json"])
-    return load_file(path), metadata
+
+def tensors_in(content: bytes, path: Path) -> "tuple[dict[str, Tensor], dict]":
+    """Return the tensors and metadata in the `content` of the file `path`, as `read_tensors` does."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        said = json.loads(header["__metadata__"]["json"])
+        undamaged = said["content"] == _content(tensors, said["metadata"])
+    except (SafetensorError, ValueError, KeyError, TypeError):
+        undamaged = False
+    if not undamaged:
+        raise ValueError(f"expected {path} as it was written, got damaged or other content; remove it, and run again")
+    return tensors, said["metadata"]
+
+
+def _content(tensors: "dict[str, Tensor]", metadata: dict) -> str:
+    """Return the SHA-256 of named tensors and metadata."""
+    import torch
+
+    about = {name: (str(tensor.dtype), list(tensor.shape)) for name, tensor in tensors.items()}
+    digest = hashlib.sha256(json.dumps([about, metadata], sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Files: whole or not at all, and the same bytes for the same content."""
 
+import errno
 import json
 import os
 import stat
@@ -9,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from robacc.files import (
     must_exist,
@@ -121,6 +124,94 @@ def test_tensors_are_read_back_whatever_their_layout(tmp_path):
     assert torch.equal(tensors["t"], torch.arange(6).reshape(2, 3).T)
     assert metadata == {"step": 3}
     assert stat.S_IMODE((tmp_path / "t.safetensors").stat().st_mode) == 0o644
+
+
+def damaged(content: bytes) -> dict[str, bytes]:
+    """Return the ways in which a file comes to grief."""
+    flipped, middle = bytearray(content), len(content) - 3
+    flipped[middle] ^= 1
+    return {"empty": b"", "cut": content[:-5], "longer": content + b"x", "one bit": bytes(flipped), "zeros": bytes(300)}
+
+
+# fault: a bit flipped in a finished file; a file that is empty, cut, or a byte longer
+@pytest.mark.parametrize("how", ["empty", "cut", "longer", "one bit", "zeros"])
+def test_a_damaged_file_is_refused_by_name(how, tmp_path):
+    # trap 40
+    path = tmp_path / "model.safetensors"
+    write_tensors({"w": torch.rand(4, 3), "n": torch.tensor(7)}, path, {"arch": "narrow_cnn"})
+    path.write_bytes(damaged(path.read_bytes())[how])
+    with pytest.raises(ValueError, match=r"expected .*model.safetensors as it was written, got damaged or other"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("change", ["metadata", "dtype", "shape", "name"])
+def test_all_that_a_file_says_is_under_its_hash(change, tmp_path):
+    path, (tensors, metadata) = tmp_path / "t.safetensors", ({"w": torch.ones(2, 3)}, {"step": 3})
+    write_tensors(tensors, path, metadata)
+    with safe_open(path, "pt") as file:
+        said = json.loads(file.metadata()["json"])
+    if change == "metadata":
+        said["metadata"]["step"] = 4
+    other = {
+        "metadata": tensors,
+        "dtype": {"w": tensors["w"].view(torch.int32)},
+        "shape": {"w": tensors["w"].reshape(3, 2)},
+        "name": {"v": tensors["w"]},
+    }
+    save_file(other[change], path, metadata={"json": json.dumps(said)})
+    with pytest.raises(ValueError, match="got damaged or other"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"json": "{"}, {"json": "[]"}, {"json": "{}"}])
+def test_a_file_of_another_program_is_refused(metadata, tmp_path):
+    save_file({"w": torch.ones(2)}, tmp_path / "theirs.safetensors", metadata=metadata)
+    with pytest.raises(ValueError, match=r"theirs\.safetensors as it was written, got damaged or other content"):
+        read_tensors(tmp_path / "theirs.safetensors")
+
+
+@every_writer
+def test_a_full_disk_is_one_line_with_the_path(write, tmp_path, monkeypatch):
+    # fault: checkpoints on a full disk
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "result").write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"^cannot write .*result: No space left on device; nothing is lost"):
+        write(tmp_path / "result")
+    assert [file.name for file in tmp_path.iterdir()] == ["result"]
+    assert (tmp_path / "result").read_text() == "old"
+
+
+def test_a_full_disk_while_tensors_are_written_names_the_path(tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match=r"^cannot write .*result: I/O error: No space left on device"):
+        WRITERS["safetensors"](tmp_path / "result")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"^cannot write .*file/result: "):
+        write_json({}, tmp_path / "file" / "result")
+
+
+def test_an_error_of_another_file_keeps_its_words(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"), whole(tmp_path / "result"):
+        (tmp_path / "absent" / "input").read_text()
+
+
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    # fault: a power cut leaves an empty file
+    order, sync, move = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (order.append("sync"), sync(file)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (order.append("name"), move(*paths)))
+    write_json({}, tmp_path / "result")
+    assert order == ["sync", "name"]
 
 
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path):

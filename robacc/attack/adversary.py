@@ -13,7 +13,7 @@ from robacc.attack.inputs import ascending, check_eps, check_images, whole_label
 from robacc.attack.norms import Threat, threat_model
 from robacc.attack.pgd import feasible, input_gradient, random_start
 from robacc.attack.square import square
-from robacc.nets.model import CHUNK, frozen
+from robacc.nets.model import chunks, frozen
 from robacc.params import Attack
 from robacc.seeding import generator
 
@@ -116,13 +116,22 @@ def attack(
     check_eps(threat.norm, threat.eps, x)
     model, x = guarded(model), x.detach()
     _, margins_of_images = answers(model, x, y)
-    starts = [None] * len(x.split(CHUNK)) if start is None else start.split(CHUNK)
-    chunks = zip(x.split(CHUNK), y.split(CHUNK), margins_of_images.split(CHUNK), starts, strict=True)
+    begin = () if start is None else (start,)
     parts = [
-        _attack_chunk(model, *chunk, threat, settings, seed=seed, index=index) for index, chunk in enumerate(chunks)
+        _attack_chunk(model, *chunk, threat=threat, settings=settings, seed=seed, index=index)
+        for index, chunk in enumerate(chunks(x, y, margins_of_images, *begin))
     ]
-    found, margins = (torch.cat(values) for values in zip(*parts, strict=True))
-    return found, margins >= 0
+    best, best_margin = (torch.cat(values) for values in zip(*parts, strict=True))
+    # Near misses are few, and a query costs little more for many images than for one. So all are searched together.
+    who = near(best_margin, margins_of_images, SEARCHED).nonzero()[:, 0]
+    if len(who) and (n_queries := settings.n_queries[threat.norm]):
+        searched = [
+            square(model, x, y, threat, start=start, n_queries=n_queries, generator=draws, local=True)
+            for index, (x, y, start) in enumerate(chunks(x[who], y[who], best[who]))
+            for draws in [generator(seed, "search", index)]
+        ]
+        best[who], best_margin[who] = (torch.cat(values) for values in zip(*searched, strict=True))
+    return best, best_margin >= 0
 
 
 def _attack_chunk(
@@ -130,13 +139,14 @@ def _attack_chunk(
     x: Tensor,
     y: Tensor,
     clean: Tensor,
-    start: Tensor | None,
+    start: Tensor | None = None,
+    *,
     threat: Threat,
     settings: Attack,
-    *,
     seed: int,
     index: int,
 ) -> tuple[Tensor, Tensor]:
+    """Return the result of the first two parts of `attack`: the best examples, and their margins."""
     best, best_margin = x.clone(), clean.clone()
 
     def keep(who: Tensor, x_adv: Tensor, margins: Tensor) -> None:
@@ -159,10 +169,6 @@ def _attack_chunk(
         who = near(best_margin, clean, share).nonzero()[:, 0]
         if len(who):
             run(who, random(restart), settings.n_steps, settings.step_size, settings.first_radius)
-    who = near(best_margin, clean, SEARCHED).nonzero()[:, 0]
-    if len(who) and (n_queries := settings.n_queries[threat.norm]):
-        draws, args = generator(seed, "search", index), (model, x[who], y[who], threat)
-        keep(who, *square(*args, start=best[who], n_queries=n_queries, generator=draws, local=True))
     return best, best_margin
 
 

@@ -6,7 +6,7 @@ A tie at the top counts as an error. So an example is right exactly where its ma
 import torch
 from torch import Tensor, nn
 
-from robacc.nets.model import CHUNK, eval_mode
+from robacc.nets.model import chunks, eval_mode
 
 
 class Guarded(nn.Module):
@@ -77,7 +77,7 @@ def answers(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """
     model, predicted, margins = guarded(model), [], []
     with eval_mode(model), torch.no_grad():
-        for x_part, y_part in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
+        for x_part, y_part in chunks(x, y):
             logits = model(x_part)
             n_classes = logits.shape[1]
             if len(y) and y.max() >= n_classes:

@@ -265,11 +265,11 @@ def _require_unmasked(measured: dict[str, float], *, n: int, n_classes: int) -> 
     own = measured["rob_acc"]
     where = f"robust accuracy {own:.3f} at eps {measured['eps']:g} is not to be trusted: "
     best = min(own, measured["more_steps"], measured["more_restarts"])
-    searched = max(SEARCH_SLACK, 1 / n) + 1e-9
+    slack, searched = SLACK + 1e-9, max(SEARCH_SLACK, 1 / n) + 1e-9  # shares such as 0.4 are rounded
     limits = [
-        (measured["smoothed"] >= best - SLACK, "{smoothed:.3f} with a mean gradient of points nearby; it is noisy"),
-        (measured["more_steps"] >= own - SLACK, "{more_steps:.3f} with more steps; raise n_steps"),
-        (measured["more_restarts"] >= own - SLACK, "{more_restarts:.3f} with more restarts; add restarts of share 0"),
+        (measured["smoothed"] >= best - slack, "{smoothed:.3f} with a mean gradient of points nearby; it is noisy"),
+        (measured["more_steps"] >= own - slack, "{more_steps:.3f} with more steps; raise n_steps"),
+        (measured["more_restarts"] >= own - slack, "{more_restarts:.3f} with more restarts; add restarts of share 0"),
         (measured.get("transfer", 1.0) >= own, "{transfer:.3f} by transfer from another model; it masks its gradient"),
         (
             measured["square"] >= min(best, measured["smoothed"]) - searched,

@@ -23,7 +23,7 @@ def load(path: Path) -> ImageSet:
 def _read(path: Path, _mtime: int, _size: int) -> ImageSet:
     tensors, metadata = read_tensors(path)
     if "x" in tensors:
-        return in_memory.of_tensors(tensors, metadata, path)
+        return in_memory.of_tensors(tensors, metadata)
     # The import by name avoids torchvision. A change to that module retrains no net on a set in memory.
     on_disk = import_module("robacc.images.on_disk")
     return on_disk.of_table(tensors, metadata, path.parent.parent / "incoming" / path.parent.name)

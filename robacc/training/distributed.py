@@ -5,7 +5,6 @@ the same step. Up to rounding, it is the step of one process with the whole batc
 Several processes and hosts on CPUs (gloo) are tested, and a group of one process on a GPU (nccl), not several GPUs.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from robacc.files import tensors_in
 from robacc.training.world import ALONE, World
 
 TIMEOUT = timedelta(minutes=10)  # for one message; a host that has died is noticed after it
@@ -129,8 +128,7 @@ class Group(World):
             return None
         mine = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(size).byte()
         content = self._first(mine).cpu().numpy().tobytes()
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # of the safetensors format
-        return load(content), json.loads(header["__metadata__"]["json"])
+        return tensors_in(content, path)
 
     def agree(self, value: bool) -> bool:
         """Return the first process's `value` in every process."""
