@@ -8,6 +8,7 @@ from scipy import stats
 
 from robacc.paper.ledger import (
     EQUAL,
+    NOT_TESTED,
     OPPOSITE,
     REPRODUCED,
     UNDECIDED,
@@ -161,3 +162,16 @@ def claim(*readings):
 )
 def test_the_line_says_every_norm(readings, line):
     assert claim(*readings).verdict == line
+
+
+@pytest.mark.parametrize(
+    ("readings", "words"),
+    [
+        ([("l2", "at 1.5", EQUAL), ("l2", "at 2.5", REPRODUCED), ("linf", "", REPRODUCED)],
+         {"l2": "equal, reproduced", "linf": "reproduced"}),
+        ([("", "", OPPOSITE)], OPPOSITE),
+        ([], NOT_TESTED),
+    ],
+)  # fmt: skip
+def test_the_words_leave_out_the_places(readings, words):
+    assert claim(*readings).words == words

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -279,6 +280,20 @@ def test_metrics_and_plots_have_names(clone):
     shown = clone.run("dvc", "plots", "show", "--json", "--out", "dvc_plots")
     assert "results/curves/mnist-l2-1.5/seed101-natural0.5.csv" in shown.replace("\\\\", "/")
     assert "mnist-l2-1.5" in clone.run("dvc", "exp", "show", "--csv")
+    claims = metrics[""]["data"]["results/mnist/claims.json"]["data"]
+    assert claims["C2"].keys() == {"l2", "linf"}
+
+
+def test_the_page_of_plots_has_titles_and_loads_nothing_from_a_network(clone):
+    clone.run("dvc", "plots", "show", "--out", "dvc_plots")
+    page = (clone.folder / "dvc_plots/index.html").read_text(encoding="utf8")
+    for title in (
+        "accuracy under attack (Figure 7)",
+        "standard accuracy by training-set size",
+        "mnist-l2-1.5: accuracy on",
+    ):
+        assert title in page, f"no plot has the title {title!r}"
+    assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=.?https?://", page)
 
 
 def test_a_stage_repeats_bit_by_bit(clone):

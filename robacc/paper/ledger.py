@@ -80,6 +80,18 @@ class Claim:
             parts.append(f"{norm}: {text}" if norm else text)
         return "; ".join(parts) or NOT_TESTED
 
+    @property
+    def words(self) -> dict[str, str] | str:
+        """The verdicts in each norm, without their places: {"l2": "equal, reproduced", "linf": "reproduced"}.
+
+        A text for claims that are about no norm.
+        """
+        by_norm: dict[str, dict[str, None]] = {}
+        for reading in self.readings:
+            by_norm.setdefault(reading.norm, {})[reading.verdict] = None
+        words = {norm: ", ".join(verdicts) for norm, verdicts in by_norm.items()}
+        return words.get("", NOT_TESTED) if words.keys() <= {""} else words
+
 
 def word(wide: Interval, narrow: Interval, *, direction: int, margin: float, null: float = 0.0) -> str:
     """Return the verdict on the claim that a quantity is above `null` (`direction` 1) or below it (-1).
