@@ -44,7 +44,10 @@ def _batch(tar: tarfile.TarFile, name: str) -> tuple[Tensor, Tensor]:
         assert member is not None
         batch = _ArraysOnly(io.BytesIO(member.read()), encoding="latin1").load()
         x = np.ascontiguousarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32)
-        return torch.from_numpy(x), torch.tensor(batch["labels"])
+        y = torch.tensor(batch["labels"], dtype=torch.int64)
+        if y.shape != (len(x),):
+            raise ValueError(f"{len(x)} images and labels of shape {list(y.shape)}")
+        return torch.from_numpy(x), y
     except Exception as error:  # an unpickler raises many types of error for broken content
         raise ValueError(f"expected arrays and lists in {tar.name!s}/{name}, got {reason(error)}") from error
 
