@@ -124,6 +124,16 @@ def test_a_changed_a_broken_and_a_missing_file_are_named(images):
         images.batch(torch.tensor([2]))
 
 
+# fault: an image of more pixels than memory
+@pytest.mark.parametrize("most", [10, 70_000])
+def test_an_image_of_too_many_pixels_is_named(most, images, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    with pytest.raises(
+        ValueError, match=rf"expected an image at val/n00/0.JPEG, got more than {most:,} pixels; replace"
+    ):
+        images.batch(torch.tensor([0]))
+
+
 @pytest.mark.parametrize(("form", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA")])
 def test_what_is_no_plain_jpeg_is_read_too(form, mode):
     image = decode(picture(200, 20, 30, form, mode))
