@@ -72,7 +72,7 @@ def test_no_damaged_raw_file_is_ever_used(tmp_path, seed, packed):
     folder = put({f"{name}.gz" if packed else name: broken}, tmp_path / f"{packed}{seed}")
     sha256 = {name: hashlib.sha256(content).hexdigest()}
     try:
-        fetching.fetch(folder, sha256, mnist.PLACES, {}, report=pytest.fail)
+        fetching.fetch(folder, sha256, {name: mnist.PLACES[name]}, {}, report=pytest.fail)
     except (OSError, ValueError) as error:
         assert str(folder) in str(error)
         assert len(str(error).splitlines()) == 1

@@ -113,11 +113,12 @@ def from_mirror(mirror: str, places: Places) -> Source:
 
     A place may have the suffix .gz, where the name of the file has none.
     """
-    scheme = urlsplit(mirror).scheme if "://" in mirror else "file"
-    base = mirror.rstrip("/") if scheme != "file" else urllib.request.url2pathname(mirror.removeprefix("file://"))
+    at = urlsplit(mirror)
+    local = "://" not in mirror or at.scheme == "file"
+    base = urllib.request.url2pathname(at.path) if at.scheme == "file" else mirror.rstrip("/")
 
     def content(place: str) -> bytes:
-        return download(f"{base}/{place}") if scheme != "file" else _read(Path(base).expanduser() / place)
+        return _read(Path(base).expanduser() / place) if local else download(f"{base}/{place}")
 
     def get() -> Iterable[tuple[str, bytes]]:
         for name in places:
