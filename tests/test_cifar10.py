@@ -106,9 +106,24 @@ def test_the_archive_is_read_in_its_order(tmp_path):
 def test_a_pickle_that_calls_something_is_refused_and_not_executed(tmp_path):
     # trap 40
     victim = tmp_path / "victim"
-    attack = f"cpathlib\nPath\n(S'{victim}'\ntR.".encode()
-    with pytest.raises(ValueError, match=r"expected arrays and lists, got pathlib.Path; archive refused"):
+    attack = f"cos\nmkdir\n(S'{victim}'\ntR.".encode()
+    pickle.loads(attack)
+    assert victim.exists()  # it is an attack
+    victim.rmdir()
+    with pytest.raises(
+        ValueError, match=r"expected arrays and lists in .*/data_batch_3, got os.mkdir; archive refused"
+    ):
         read_official(make_official(tmp_path / ARCHIVE, {"data_batch_3": attack}), SMALL)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"page", old_pickle([1]), old_pickle({"data": pixels(0)[:, 1:], "labels": [0]}), pickle.dumps({"data": 1})],
+)
+def test_a_broken_batch_is_named(content, tmp_path):
+    with pytest.raises(ValueError, match=rf"in {tmp_path / ARCHIVE}/data_batch_3, got "):
+        read_official(make_official(tmp_path / ARCHIVE, {"data_batch_3": content}), SMALL)
 
 
 def test_missing_images_are_noticed(tmp_path):
@@ -165,57 +180,66 @@ def test_real_images(archive, tmp_path):
 # ---- Sources ------------------------------------------------------------------------------------------------------
 
 
-def test_the_archive_already_there_wins(official, tmp_path, monkeypatch):
-    monkeypatch.setenv("ROBACC_CIFAR10", str(make_tree(tmp_path / "tree")))
+def test_the_archive_already_there_comes_before_images_and_the_download(official, tmp_path):
+    make_tree(official.parent)
     name, kind, splits = get(official.parent)
     assert (name, kind) == (f"files in {official.parent}", "official archive")
     assert len(splits["train"][1]) == 20
 
 
-def test_images_already_there_are_next(tmp_path, monkeypatch):
-    monkeypatch.setenv("ROBACC_CIFAR10", str(make_tree(tmp_path / "tree", n=1)))
+def test_images_already_there_are_next(tmp_path):
     name, kind, splits = get(make_tree(tmp_path / "raw"))
     assert (name, kind) == (f"images in {tmp_path / 'raw'}", "user's PNG tree")
     assert len(splits["train"][1]) == 20
 
 
-def test_the_users_tree_comes_before_the_mirror(official, tmp_path, monkeypatch):
+# fault: a source that the user named is dropped without a word
+def test_the_users_tree_comes_before_everything(official, tmp_path, monkeypatch):
     monkeypatch.setenv("ROBACC_CIFAR10", str(make_tree(tmp_path / "tree")))
     monkeypatch.setenv("ROBACC_MIRROR", str(official.parent))
-    assert get(tmp_path / "raw")[:2] == (f"ROBACC_CIFAR10={tmp_path / 'tree'}", "user's PNG tree")
+    for raw in (tmp_path / "raw", official.parent):
+        assert get(raw)[:2] == (f"ROBACC_CIFAR10={tmp_path / 'tree'}", "user's PNG tree")
 
 
-def test_the_mirror_is_used_and_what_failed_before_is_said(official, tmp_path, monkeypatch):
-    monkeypatch.setenv("ROBACC_CIFAR10", str(tmp_path / "nowhere"))
+def test_the_mirror_is_used_and_its_archive_kept(official, tmp_path, monkeypatch):
     monkeypatch.setenv("ROBACC_MIRROR", str(official.parent))
-    said: list[str] = []
-    name, kind, _ = get(tmp_path / "raw", report=said.append)
+    name, kind, _ = get(tmp_path / "raw")
     assert (name, kind) == (f"ROBACC_MIRROR={official.parent}", "official archive")
-    assert "nowhere: expected a folder or archive at" in said[0]
-    assert get(tmp_path / "raw")[0] == f"files in {tmp_path / 'raw'}"  # kept for the next time
+    monkeypatch.delenv("ROBACC_MIRROR")
+    assert get(tmp_path / "raw")[0] == f"files in {tmp_path / 'raw'}"
+
+
+# fault: a source that the user named is dropped without a word
+def test_a_source_of_the_user_that_cannot_be_used_ends_the_run(official, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBACC_CIFAR10", str(tmp_path / "nowhere"))
+    with pytest.raises(
+        OSError, match=r"^ROBACC_CIFAR10=.*nowhere: expected a folder or archive at .*; correct it or un"
+    ):
+        get(official.parent)
+    monkeypatch.delenv("ROBACC_CIFAR10")
+    put({"notes.txt": b""}, tmp_path / "raw")
+    with pytest.raises(ValueError, match=r"^images in .*raw: expected folders train and test in .*; correct or remove"):
+        get(tmp_path / "raw")
 
 
 def test_an_archive_with_another_hash_is_refused(tmp_path, monkeypatch):
     # trap 40
     (tmp_path / "mirror").mkdir()
     make_official(tmp_path / "mirror" / ARCHIVE)
-    monkeypatch.setenv("ROBACC_MIRROR", str(tmp_path / "mirror"))
-    with pytest.raises(OSError, match=rf"\n  ROBACC_MIRROR=.*: {ARCHIVE} has SHA-256 .*; refused and removed\n"):
-        get(tmp_path / "raw")
-    assert list((tmp_path / "raw").iterdir()) == []
+    for mirror in (tmp_path / "mirror", None):
+        monkeypatch.setenv("ROBACC_MIRROR", str(mirror or ""))
+        with pytest.raises(
+            ValueError, match=rf"^(files in|ROBACC_MIRROR=).*: expected {ARCHIVE} with SHA-256 .*, got "
+        ):
+            get(tmp_path / "raw" if mirror else tmp_path / "mirror")
+    assert not (tmp_path / "raw").exists()
 
 
-def test_everything_that_was_tried_is_in_one_message(tmp_path, monkeypatch):
-    monkeypatch.setenv("ROBACC_CIFAR10", str(tmp_path / "mine"))
-    monkeypatch.setenv("ROBACC_MIRROR", str(tmp_path / "mirror"))
-    with pytest.raises(OSError, match="no source") as caught:
+# fault: no network: which sources were tried, and how to place the files by hand
+def test_everything_that_was_tried_is_in_one_line(tmp_path):
+    with pytest.raises(OSError, match="expected cifar") as caught:
         get(tmp_path / "raw")
-    lines = str(caught.value).splitlines()
-    assert lines[1] == f"  files in {tmp_path / 'raw'}: no file {ARCHIVE}"
-    assert lines[2].startswith(f"  images in {tmp_path / 'raw'}: expected a folder or archive at")
-    assert lines[3].startswith(f"  ROBACC_CIFAR10={tmp_path / 'mine'}: expected a folder or archive at")
-    assert lines[4].startswith(f"  ROBACC_MIRROR={tmp_path / 'mirror'}: ")
-    assert lines[5] == f"  download from {URL}: no network"
-    assert lines[6].startswith(f"Put {ARCHIVE} into {tmp_path / 'raw'} by hand, or set ROBACC_MIRROR")
-    assert "ROBACC_CIFAR10" in lines[6]
-    assert len(lines) == 7
+    (line,) = str(caught.value).splitlines()
+    assert f"got: files in {tmp_path / 'raw'}: expected {ARCHIVE} in " in line
+    assert f"; download from {URL}: no network; put the files into {tmp_path / 'raw'} by hand" in line
+    assert "or ROBACC_CIFAR10 to a folder" in line

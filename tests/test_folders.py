@@ -91,14 +91,46 @@ def test_paths_that_lead_out_of_an_archive_are_refused(name, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["bad.tar.gz"]
 
 
-def test_links_in_an_archive_are_refused(tmp_path):
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_in_an_archive_are_refused(kind, tmp_path):
     # trap 40
     with tarfile.open(tmp_path / "bad.tar.gz", "w:gz") as tar:
         link = tarfile.TarInfo("train/cat/1.png")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        link.type, link.linkname = kind, "/etc/passwd"
         tar.addfile(link)
     with pytest.raises(ValueError, match=r"expected one tree of plain files in .*, got 'train/cat/1.png'"):
         read(tmp_path / "bad.tar.gz", LABELS)
+
+
+# fault: archives that fill the memory or the disk
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ({"MOST_MEMBERS": 5}, "expected at most 5 members and .* bytes in .*bad.tar.gz, got more"),
+        ({"LARGEST_ARCHIVE": 300}, "expected at most .* members and 300 bytes in .*bad.tar.gz, got more"),
+        ({"LARGEST_IMAGE": 10}, "expected an image at .*.png in .*bad.tar.gz, got .* bytes"),
+        ({"LONGEST_NAME": 100}, "expected a whole .tar.gz archive at .*bad.tar.gz, got: a header of 3,.* bytes"),
+    ],
+)
+def test_what_an_archive_may_hold_is_bounded(limit, said, tmp_path, monkeypatch):
+    for name, value in limit.items():
+        monkeypatch.setattr(folders, name, value)
+    source = pack(tree() | {f"{'x' * 3000}/a.txt": b""}, tmp_path / "bad.tar.gz")
+    with pytest.raises(ValueError, match=said):
+        read(source, LABELS)
+
+
+# fault: an image of more pixels than memory
+@pytest.mark.parametrize("most", [64, 100])
+@pytest.mark.parametrize("resize", [True, False])
+def test_an_image_of_too_many_pixels_is_named(resize, most, tmp_path, monkeypatch):
+    """PIL warns above its limit, and raises an error of its own above twice that."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    files = tree() | {"train/dog/1.png": picture(0, width=18)}
+    with pytest.raises(
+        ValueError, match=rf"expected an image at train/dog/1.png, got: more than {most} pixels; replace"
+    ):
+        read(put(files, tmp_path), LABELS, resize=resize)
 
 
 def test_two_trees_in_an_archive_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """ImageNet-size images from files: the two transforms, their seeded draws, and the loader."""
 
+import resource
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -12,18 +13,17 @@ from torchvision import transforms as peer
 
 from robacc import params
 from robacc.balls import Ball
-from robacc.datasets.restricted_imagenet import SUPER_CLASSES
-from robacc.images import loading
+from robacc.datasets.restricted_imagenet import LABELS, SUPER_CLASSES
+from robacc.images import folders, loading
 from robacc.images.batches import batch_indices, nested_subset
 from robacc.images.on_disk import ImageFiles, centre, crop_box, decode, random_crop, save
 from robacc.nets import model as nets
 from robacc.params import Recipe
 from robacc.seeding import generator
-from robacc.sources import restricted_imagenet
 from robacc.training import store
 from robacc.training.jobs import Job
 from stages import fetch
-from tests.images_made_up import picture
+from tests.images_made_up import picture, put
 
 ROOT = Path(__file__).parent.parent
 WHOLE = slice(None)
@@ -97,6 +97,18 @@ def test_a_list_without_its_images_says_what_to_run(images):
         loading.load(FILE)
 
 
+# fault: dvc config cache.type symlink
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_list_that_links_to_a_cache_finds_its_images(link, images):
+    cached = Path("cache/files/md5/46/f39ab").absolute()
+    cached.parent.mkdir(parents=True)
+    FILE.rename(cached)
+    link(FILE, cached)
+    found = loading.load(FILE)
+    assert (found.sha256, found.root) == (images.sha256, images.root)
+    assert found.batch(torch.tensor([0]))[0].shape == (1, 3, 224, 224)
+
+
 def test_a_changed_a_broken_and_a_missing_file_are_named(images):
     # trap 40
     file = images.root / images.paths[2]
@@ -110,6 +122,16 @@ def test_a_changed_a_broken_and_a_missing_file_are_named(images):
     file.unlink()
     with pytest.raises(FileNotFoundError, match=r"val/n02/2.JPEG"):
         images.batch(torch.tensor([2]))
+
+
+# fault: an image of more pixels than memory
+@pytest.mark.parametrize("most", [10, 70_000])
+def test_an_image_of_too_many_pixels_is_named(most, images, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    with pytest.raises(
+        ValueError, match=rf"expected an image at val/n00/0.JPEG, got more than {most:,} pixels; replace"
+    ):
+        images.batch(torch.tensor([0]))
 
 
 @pytest.mark.parametrize(("form", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA")])
@@ -217,6 +239,22 @@ def test_an_error_in_a_worker_is_one_line_that_names_the_file(n_decoders, images
         list(images.training_batches(torch.arange(8), range(4), **{**SETTINGS, "n_decoders": n_decoders}))
 
 
+# fault: /dev/shm of 64 MB
+def test_decoders_need_no_shared_memory(images):
+    """A limit on the size of files holds in /dev/shm as well."""
+    expected = list(images.training_batches(torch.arange(8), range(2), **SETTINGS))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        batches = list(images.training_batches(torch.arange(8), range(2), **{**SETTINGS, "n_decoders": 1}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    for (x, y), (x_expected, y_expected) in zip(batches, expected, strict=True):
+        assert torch.equal(x, x_expected)
+        assert torch.equal(y, y_expected)
+        assert y.dtype == torch.int64
+
+
 # ---- Real images --------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +263,8 @@ def sample(archive, tmp_path, monkeypatch) -> None:
     """Fetch the 203 full-size images, one a class, as the training and the test set of a user's ImageNet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROBACC_WORKERS", "1")
-    restricted_imagenet.unpack(archive("imagenet-sample.tar.gz"), tmp_path / "mine")
+    found = folders.entries(archive("imagenet-sample.tar.gz"), ["val"], LABELS)
+    put({entry.path: entry.content for entry in found}, tmp_path / "mine")
     (tmp_path / "mine/train").symlink_to(tmp_path / "mine/val")
     monkeypatch.setenv("ROBACC_IMAGENET", str(tmp_path / "mine"))
     fetch.main(Namespace(dataset="restricted_imagenet"))

@@ -1,6 +1,8 @@
 """Restricted ImageNet: the table of classes, and what is found in a user's copy of ImageNet."""
 
 import re
+import zipfile
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -126,6 +128,82 @@ def test_an_archive_is_unpacked_once_and_only_what_is_needed(tmp_path, monkeypat
     assert {name: file.stat().st_mtime_ns for name, file in files.items()} == before
 
 
+# fault: a source that the user named is dropped without a word
+@pytest.mark.parametrize("changed", ["content", "extra"])
+def test_images_of_an_earlier_archive_are_not_mixed_in(changed, tmp_path, monkeypatch):
+    first, second = imagenet(), imagenet()
+    name = next(name for name in first if TENCH not in name)
+    if changed == "content":
+        second[name] = bytes(len(first[name]))
+    else:
+        del second[name]
+    for files in (first, second):
+        monkeypatch.setenv("ROBACC_IMAGENET", str(pack(files, tmp_path / "a.tar.gz")))
+        with nullcontext() if files is first else pytest.raises(ValueError, match=r"another file, .*; move .*raw away"):
+            rin.provide(tmp_path / "raw")
+    assert (tmp_path / "raw" / name).read_bytes() == first[name]
+
+
+# fault: Restricted ImageNet with flat val/
+@pytest.mark.parametrize("form", ["folder", "archive"])
+def test_a_flat_val_is_refused_before_anything_is_decoded(form, tmp_path, monkeypatch):
+    flat = {f"val/ILSVRC2012_val_0000000{i}.JPEG": b"never read" for i in range(3)}
+    train = {name: b"never read" for name in imagenet() if name.startswith("train")}
+    files = flat | train
+    source = put(files, tmp_path / "mine") if form == "folder" else pack(files, tmp_path / "mine.tar.gz")
+    monkeypatch.setenv("ROBACC_IMAGENET", str(source))
+    said = r"expected images in val/<class>/ of .*, got val/ILSVRC2012_val_0000000\d.JPEG, which is in no class folder"
+    for use in (lambda: small(source), lambda: rin.provide(tmp_path / "raw")):
+        with pytest.raises(ValueError, match=said):
+            use()
+    assert not (tmp_path / "raw").exists()
+
+
+def tiny() -> dict[str, bytes]:
+    """The images of `imagenet` in the form of tiny-imagenet-200."""
+    files, lines = {}, []
+    for name, content in imagenet().items():
+        split, wnid, image = name.split("/")
+        files[f"train/{wnid}/images/{image}" if split == "train" else f"val/images/{image}"] = content
+        lines += [f"{image}\t{wnid}\t0\t0\t62\t62"] if split == "val" else []
+    return {f"tiny-imagenet-200/{name}": content for name, content in files.items()} | {
+        "tiny-imagenet-200/val/val_annotations.txt": "\n".join(lines).encode(),
+        "tiny-imagenet-200/test/images/test_0.JPEG": b"no label",
+    }
+
+
+# fault: tiny-imagenet-200 as unzipped
+def test_the_form_of_tiny_imagenet_is_read(tmp_path, monkeypatch):
+    plain, unzipped = put(imagenet(), tmp_path / "plain"), put(tiny(), tmp_path / "tiny")
+    expected, found = small(plain), small(unzipped)
+    for split in rin.SPLITS:
+        assert found[split].paths == expected[split].paths
+        assert torch.equal(found[split].x, expected[split].x)
+        assert torch.equal(found[split].y, expected[split].y)
+    monkeypatch.setenv("ROBACC_IMAGENET", str(unzipped))
+    root = rin.provide(tmp_path / "raw")
+    table = rin.index(root, "test")
+    assert [(root / path).stat().st_size for path in table["path"]] == table["bytes"]
+    assert table["label"] == expected["test"].y.tolist()
+
+
+# fault: tiny-imagenet-200.zip
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_other_archives_are_called_what_they_are(suffix, tmp_path):
+    path = tmp_path / f"tiny{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("tiny-imagenet-200/train/n1/images/1.JPEG", b"")
+    else:
+        pack(tiny(), path)
+    said = {
+        ".zip": r"expected a folder or .tar.gz archive at .*tiny.zip, got a zip; unzip it",
+        ".tar.gz": r"expected images in .*/<class>/ of .*, got none of the 203 classes; there are tiny-imagenet-200/",
+    }[suffix]
+    with pytest.raises(ValueError, match=said):
+        small(path)
+
+
 def test_a_folder_that_is_in_the_way_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBACC_IMAGENET", str(put(imagenet(), tmp_path / "mine")))
     (tmp_path / "raw").mkdir()
@@ -135,7 +213,9 @@ def test_a_folder_that_is_in_the_way_is_left_alone(tmp_path, monkeypatch):
 
 def test_a_split_without_these_classes_is_refused(tmp_path):
     source = put({name: raw for name, raw in imagenet().items() if TENCH in name}, tmp_path)
-    with pytest.raises(ValueError, match=r"expected images in .*/train/<wnid>/, got none of the 203 classes"):
+    with pytest.raises(
+        ValueError, match=r"expected images in train/<class>/ of .*, got none of the 203 classes; there are n01440764"
+    ):
         rin.index(source, "train")
 
 

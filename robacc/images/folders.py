@@ -3,10 +3,8 @@
 Images are listed, decoded and put into a fixed order.
 """
 
-import io
 import tarfile
 import time
-import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -18,12 +16,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from robacc.images import picture
 from robacc.parallel import stream
 from robacc.seeding import generator
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 CHUNK = 256  # images in one task of a process
 ORDER_SEED = 0
+
+# What no archive of images exceeds: bytes of an image, number of members, bytes of them all, bytes of a long name.
+LARGEST_IMAGE, MOST_MEMBERS, LARGEST_ARCHIVE, LONGEST_NAME = 2**26, 5_000_000, 2**40, 2**16
 
 
 class Entry(NamedTuple):
@@ -55,13 +57,17 @@ class Split(NamedTuple):
         return {path.split("/")[1] for path in self.paths}
 
 
+class RefusedError(ValueError):
+    """A readable archive that is not one of images. The message says why."""
+
+
 def entries(source: Path, splits: Collection[str], folders: Collection[str]) -> Iterator[Entry]:
     """Yield the images of these splits and class folders, from a folder or a tar archive.
 
     The images of a folder are in the order of their names. Those of an archive are in its order. `source` may have
-    other folders above the splits. An archive is read as a stream, and nothing is written. Raises FileNotFoundError if
-    `source` does not exist. Raises ValueError if it has no such splits, is not an archive, or has members with a path
-    outside it.
+    other folders above the splits. A folder may have the form of Tiny ImageNet. An archive is read as a stream, and
+    nothing is written. Raises FileNotFoundError if `source` does not exist. Raises ValueError if it is not an archive,
+    has members with a path outside it, or no image of one of the splits. For a folder that is before the first image.
     """
     if not source.exists():
         raise FileNotFoundError(f"expected a folder or archive at {source}, got nothing there")
@@ -84,36 +90,101 @@ def root(folder: Path, splits: Collection[str]) -> Path:
     return inside
 
 
+def check(top: Path, splits: Collection[str], folders: Collection[str]) -> None:
+    """Raise ValueError unless each split in `top` has an image in one of these class folders."""
+    for split in splits:
+        if next(_files(top / split, folders), None) is None:
+            inside = sorted(file.name for file in (top / split).iterdir()) if (top / split).is_dir() else []
+            raise ValueError(_nothing(split, top, folders, next(filter(_is_image, inside), None), inside))
+
+
+def _nothing(split: str, source: Path, folders: Collection[str], flat: str | None, inside: list[str]) -> str:
+    """Return the message about a split without images; `flat` is an image in no class folder, `inside` is there."""
+    wanted = f"expected images in {split}/<class>/ of {source}, got"
+    if flat:
+        return f"{wanted} {split}/{flat}, which is in no class folder; move each image into the folder of its class"
+    return f"{wanted} none of the {len(folders)} classes" + (f"; there are {', '.join(inside[:5])}" if inside else "")
+
+
+def _files(split: Path, folders: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """Yield (class, file) for the images of a split, sorted: <class>/<image>, or a form of Tiny ImageNet.
+
+    That is <class>/images/<image> in train/, and images/<image> in val/, with a list of names and classes.
+    """
+    labelled = split / "val_annotations.txt"
+    if labelled.is_file() and (split / "images").is_dir():
+        rows = (line.split("\t") for line in labelled.read_text("utf-8", errors="replace").splitlines())
+        named = sorted((row[1], row[0]) for row in rows if len(row) > 1 and row[1] in folders and _is_image(row[0]))
+        yield from ((folder, split / "images" / PurePosixPath(name).name) for folder, name in named)
+        return
+    for folder in sorted(folders):
+        inside = split / folder / "images"
+        inside = inside if inside.is_dir() else split / folder
+        for name in sorted(file.name for file in inside.iterdir()) if inside.is_dir() else ():
+            if _is_image(name):
+                yield folder, inside / name
+
+
 def _in_folder(source: Path, splits: Collection[str], folders: Collection[str]) -> Iterator[Entry]:
     top = root(source, splits)
+    check(top, splits, folders)
     for split in splits:
-        for folder in sorted(folders):
-            class_folder = top / split / folder
-            for name in sorted(file.name for file in class_folder.iterdir()) if class_folder.is_dir() else ():
-                if _is_image(name):
-                    yield Entry(split, folder, f"{split}/{folder}/{name}", class_folder / name)
+        for folder, file in _files(top / split, folders):
+            yield Entry(split, folder, f"{split}/{folder}/{file.name}", file)
+
+
+LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+
+
+class _Header(tarfile.TarInfo):
+    """A header of an archive; tarfile would read a name of any length into memory."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in LONG_NAMES and self.size > LONGEST_NAME:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc] # tarfile's own hook
 
 
 def _in_archive(archive: Path, splits: Collection[str], folders: Collection[str]) -> Iterator[Entry]:
     tops: set[tuple[str, ...]] = set()
+    found: set[str] = set()
+    others: list[str] = []
+    n_bytes = 0
+    with archive.open("rb") as file:
+        if file.read(4) == b"PK\3\4":
+            raise ValueError(f"expected a folder or .tar.gz archive at {archive}, got a zip; unzip it, name its folder")
     try:
-        with tarfile.open(archive, "r|*") as tar:
-            for member in tar:
+        with tarfile.open(archive, "r|*", tarinfo=_Header) as tar:
+            for n, member in enumerate(tar):
                 tar.members.clear()  # type: ignore[attr-defined] # tarfile keeps the headers of a million files
+                n_bytes += member.size
+                if n >= MOST_MEMBERS or n_bytes > LARGEST_ARCHIVE:
+                    most = f"{MOST_MEMBERS:,} members and {LARGEST_ARCHIVE:,} bytes"
+                    raise RefusedError(f"expected at most {most} in {archive}, got more; archive refused")
                 parts = PurePosixPath(member.name).parts
                 if ".." in parts or member.name.startswith("/"):
-                    raise ValueError(f"expected paths inside of {archive.name}, got {member.name!r}; archive refused")
+                    raise RefusedError(f"expected paths inside of {archive.name}, got {member.name!r}; archive refused")
                 if len(parts) < 3 or parts[-3] not in splits or parts[-2] not in folders or not _is_image(parts[-1]):
+                    others += [member.name] * (len(others) < 1 and member.isfile())
+                    if len(parts) > 1 and parts[-2] in splits and parts[-2] not in found and _is_image(parts[-1]):
+                        raise RefusedError(_nothing(parts[-2], archive, folders, parts[-1], []))
                     continue
                 tops.add(parts[:-3])
                 if len(tops) > 1 or not member.isfile():
-                    raise ValueError(
+                    raise RefusedError(
                         f"expected one tree of plain files in {archive}, got {member.name!r}; pack it anew"
                     )
+                if member.size > LARGEST_IMAGE:
+                    raise RefusedError(f"expected an image at {member.name} in {archive}, got {member.size:,} bytes")
                 content = tar.extractfile(member)
                 assert content is not None
+                found.add(parts[-3])
                 yield Entry(parts[-3], parts[-2], "/".join(parts[-3:]), content.read())
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+        for split in set(splits) - found:
+            raise RefusedError(_nothing(split, archive, folders, None, others))
+    except RefusedError:
+        raise
+    except Exception as error:  # decompressors and tarfile raise many types of error for a broken file
         raise ValueError(f"expected a whole .tar.gz archive at {archive}, got: {error}; copy it anew") from error
 
 
@@ -124,14 +195,10 @@ def _is_image(name: str) -> bool:
 def pixels(content: bytes | Path, *, size: int, resize: bool) -> np.ndarray:
     """Return an image as uint8 [3, size, size] in RGB, its shorter side resized to `size`, its centre cropped.
 
-    If `resize` is false, an image of another size raises ValueError. A large JPEG is first decoded at a half, quarter
-    or eighth of its size, never below twice `size`. The resize is antialiased.
+    If `resize` is false, an image of another size is refused. A large JPEG is first decoded at a half, quarter or
+    eighth of its size, never below twice `size`. The resize is antialiased. Raises the errors of `picture.rgb`.
     """
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
-        if not resize and image.size != (size, size):
-            raise ValueError(f"expected {size} x {size} pixels, got {image.width} x {image.height}")
-        image.draft("RGB", (2 * size, 2 * size))
-        rgb = image.convert("RGB")
+    rgb = picture.rgb(content, exact=None if resize else size, at_least=2 * size)
     side = min(rgb.size)
     if rgb.size != (size, size):
         left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
@@ -145,9 +212,8 @@ def _decode(chunk: list[Entry], *, size: int, resize: bool) -> np.ndarray:
     for row, entry in zip(decoded, chunk, strict=True):
         try:
             row[:] = pixels(entry.content, size=size, resize=resize)
-        except Exception as error:  # decoders raise many types of error for a broken file
-            reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "a broken file"
-            raise ValueError(f"expected an image at {entry.path}, got: {reason}; replace or remove it") from error
+        except picture.UnreadableError as error:
+            raise ValueError(f"expected an image at {entry.path}, got: {error}; replace or remove it") from error
     return decoded
 
 
@@ -183,8 +249,7 @@ def read(
 
     Other folders are skipped. The images are in the order of `order`. `n_workers` processes decode them, and the result
     does not depend on that number. `report` gets the speed. The memory is two to three times that of the images. Raises
-    the errors of `entries`. Raises ValueError, with its name, for an image that is broken or of the wrong size, and for
-    a split without images.
+    the errors of `entries`. Raises ValueError, with its name, for an image that is broken or of the wrong size.
     """
     begin, found = time.monotonic(), list[Entry]()
     work = partial(_decode, size=size, resize=resize)
@@ -194,8 +259,6 @@ def read(
     report(
         f"{len(found)} images decoded in {seconds:.0f} s, {len(found) / seconds:,.0f} images/s (processes: {n_workers})"
     )
-    if empty := set(splits) - {entry.split for entry in found}:
-        raise ValueError(f"expected images in {'/<class>/, '.join(sorted(empty))}/<class>/ of {source}, got none")
     x = torch.from_numpy(np.concatenate(decoded))
     del decoded
     return {split: _sorted_split(split, found, x, labels) for split in splits}

@@ -16,7 +16,8 @@ def load(path: Path) -> ImageSet:
     share them.
     """
     state = must_exist(path).stat()
-    return _read(path.resolve(), state.st_mtime_ns, state.st_size)
+    # Links are not followed: DVC's lead into its cache, and a list of files belongs to the folders around it.
+    return _read(path.absolute(), state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=2)

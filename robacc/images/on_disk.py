@@ -6,7 +6,6 @@ images a second needs four cores.
 """
 
 import hashlib
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -15,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as transforms
 
 from robacc.files import must_exist, write_tensors
+from robacc.images import picture
 from robacc.images.batches import batch_indices
 from robacc.images.sets import ImageSet
 from robacc.seeding import generator
@@ -94,7 +93,7 @@ class ImageFiles(ImageSet):
             for batch in loader:
                 if isinstance(batch, Exception):
                     raise batch
-                x, y = batch
+                x, y = (torch.from_numpy(array) for array in batch)
                 yield x.float().div_(255), y
         finally:
             del loader  # ends the workers now; inside a traceback it would wait 5 s for them
@@ -112,8 +111,8 @@ class ImageFiles(ImageSet):
             )
         try:
             image = decode(content)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"expected an image at {self.paths[i]}, got a broken file; replace it") from error
+        except picture.UnreadableError as error:
+            raise ValueError(f"expected an image at {self.paths[i]}, got {error}; replace it") from error
         return centre(image) if step is None else random_crop(image, generator(seed, "crop", step, i))
 
 
@@ -144,11 +143,9 @@ def of_table(tensors: Mapping[str, Tensor], metadata: Mapping, root: Path) -> Im
 def decode(content: bytes) -> Tensor:
     """Return an image as uint8 [3, H, W] in RGB.
 
-    ImageNet also has grey files, CMYK files and a PNG.
+    Raises the errors of `picture.rgb`.
     """
-    with Image.open(io.BytesIO(content)) as image:
-        rgb = image if image.mode == "RGB" else image.convert("RGB")
-        return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
+    return torch.from_numpy(np.array(picture.rgb(content))).permute(2, 0, 1)
 
 
 def centre(image: Tensor) -> Tensor:
@@ -186,7 +183,7 @@ def random_crop(image: Tensor, draws: torch.Generator) -> Tensor:
 
 
 class _Pixels(Dataset):
-    """A data set that maps a draw to (uint8 image, label).
+    """A data set that maps a draw to (uint8 image, label), arrays.
 
     Bytes between processes are a quarter of the size of floats.
     """
@@ -194,12 +191,17 @@ class _Pixels(Dataset):
     def __init__(self, images: ImageFiles, seed: int) -> None:
         self.images, self.seed = images, seed
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor] | Exception:
+    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, int] | Exception:
         try:
-            return self.images.pixels(draw, seed=self.seed), self.images.y[draw[1]]
+            return self.images.pixels(draw, seed=self.seed).numpy(), int(self.images.y[draw[1]])
         except (OSError, ValueError) as error:  # raised in a worker, it becomes a page of traceback
             return error
 
 
 def _collate(items: list) -> object:
-    return next((item for item in items if isinstance(item, Exception)), None) or default_collate(items)
+    """Return a batch as two arrays, or the first error.
+
+    Tensors would go through /dev/shm, which is too small for them in many containers.
+    """
+    error = next((item for item in items if isinstance(item, Exception)), None)
+    return error or tuple(np.stack(column) for column in zip(*items, strict=True))

@@ -5,7 +5,6 @@ import os
 import pickle
 import tarfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from robacc.datasets.cifar10 import ARCHIVE, COUNTS, FACTS, SHA256, URL
 from robacc.images import folders, in_memory
-from robacc.images.fetching import attempts, first_that_works, from_mirror
+from robacc.images.fetching import fetch, from_mirror, reason, users_choice
 
 OFFICIAL = "official archive"
 
@@ -35,16 +34,22 @@ class _ArraysOnly(pickle.Unpickler):
         Raises ValueError for anything else.
         """
         if name not in self.ALLOWED or module not in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray"):
-            raise ValueError(f"expected arrays and lists, got {module}.{name}; archive refused")
+            raise ValueError(f"{module}.{name}; archive refused")
         return super().find_class(module.replace(".core.", "._core."), name)  # NumPy 2 has this name
 
 
 def _batch(tar: tarfile.TarFile, name: str) -> tuple[Tensor, Tensor]:
-    member = tar.extractfile(f"cifar-10-batches-py/{name}")
-    assert member is not None
-    batch = _ArraysOnly(io.BytesIO(member.read()), encoding="latin1").load()
-    x = np.ascontiguousarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32)
-    return torch.from_numpy(x), torch.tensor(batch["labels"])
+    try:
+        member = tar.extractfile(f"cifar-10-batches-py/{name}")
+        assert member is not None
+        batch = _ArraysOnly(io.BytesIO(member.read()), encoding="latin1").load()
+        x = np.ascontiguousarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32)
+        y = torch.tensor(batch["labels"], dtype=torch.int64)
+        if y.shape != (len(x),):
+            raise ValueError(f"{len(x)} images and labels of shape {list(y.shape)}")
+        return torch.from_numpy(x), y
+    except Exception as error:  # an unpickler raises many types of error for broken content
+        raise ValueError(f"expected arrays and lists in {tar.name!s}/{name}, got {reason(error)}") from error
 
 
 def read_official(archive: Path, counts: dict[str, int]) -> Splits:
@@ -84,40 +89,30 @@ def read_tree(source: Path, *, n_workers: int, report: Callable[[str], None]) ->
 def get(folder: Path, *, n_workers: int, report: Callable[[str], None]) -> tuple[str, str, Splits]:
     """Return the name of the source that gave CIFAR-10, its kind, and the splits.
 
-    These sources are tried in order:
+    The first of these that there is is the only one that is used:
 
-    1. the official archive in `folder`
-    2. a tree of images in `folder`
-    3. the user's tree, the folder or archive ROBACC_CIFAR10
-    4. the official archive in ROBACC_MIRROR, a folder or URL
+    1. the user's tree, the folder or archive ROBACC_CIFAR10
+    2. the official archive in ROBACC_MIRROR, a folder or URL
+    3. the official archive in `folder`
+    4. a tree of images in `folder`
     5. the download of the official archive
 
-    Raises OSError with every error if all fail.
+    Raises OSError or ValueError, with the name of that source, if it cannot be used.
     """
-    own, mirror = os.environ.get("ROBACC_CIFAR10"), os.environ.get("ROBACC_MIRROR")
-
-    def read_filled(fill: Callable[[], None]) -> tuple[str, Splits]:
-        fill()
-        return OFFICIAL, read_official(folder / ARCHIVE, COUNTS)
-
-    def official(addresses: dict[str, str]) -> dict[str, Callable[[], tuple[str, Splits]]]:
-        servers = {name: from_mirror(address, SHA256) for name, address in addresses.items()}
-        return {name: partial(read_filled, fill) for name, fill in attempts(folder, servers, SHA256).items()}
-
-    trees = {f"images in {folder}": folder} | ({f"ROBACC_CIFAR10={own}": Path(own).expanduser()} if own else {})
-    users = {name: partial(read_tree, tree, n_workers=n_workers, report=report) for name, tree in trees.items()}
-    addresses = ({f"ROBACC_MIRROR={mirror}": mirror} if mirror else {}) | {f"download from {URL}": URL}
-    advice = (
-        f"Put {ARCHIVE} into {folder} by hand, or set ROBACC_MIRROR to a folder or URL that holds it, or set "
-        "ROBACC_CIFAR10 to a folder or .tar.gz archive with {train,test}/<class>/*.png or .jpg, and run again."
-    )
-    tried: dict[str, Callable[[], tuple[str, Splits]]] = {
-        **official({}),
-        **users,
-        **official(addresses),
-    }  # files in `folder` remain the first source
-    name, (kind, splits) = first_that_works(tried, advice, report=report)
-    return name, kind, splits
+    own, name = os.environ.get("ROBACC_CIFAR10"), f"images in {folder}"
+    if own:
+        with users_choice(f"ROBACC_CIFAR10={own}", "correct it or unset it"):
+            kind, splits = read_tree(Path(own).expanduser(), n_workers=n_workers, report=report)
+            return f"ROBACC_CIFAR10={own}", kind, splits
+    there = {file.name for file in folder.glob("[!.]*")}
+    if there - {ARCHIVE} and ARCHIVE not in there and not os.environ.get("ROBACC_MIRROR"):
+        with users_choice(name, f"correct or remove them, or put {ARCHIVE} there"):
+            return name, *read_tree(folder, n_workers=n_workers, report=report)
+    advice = ", or ROBACC_CIFAR10 to a folder or .tar.gz archive with {train,test}/<class>/*.png or .jpg"
+    places = {ARCHIVE: [ARCHIVE]}
+    public = {f"download from {URL}": from_mirror(URL, places)}
+    name = fetch(folder, SHA256, places, public, advice=advice, report=report)
+    return name, OFFICIAL, read_official(folder / ARCHIVE, COUNTS)
 
 
 def store(out: Path, raw: Path, *, n_workers: int, report: Callable[[str], None]) -> None:

@@ -54,16 +54,24 @@ def small_images(source: Path, *, size: int, n_workers: int, report: Callable[[s
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Write the images of an archive to `folder`/{train,val}/<wnid>/.
+    """Write the images of an archive to `folder`/{train,val}/<wnid>/, those that are not there yet.
 
-    A file that already exists with the same size is skipped.
+    Raises ValueError if `folder` has an image that the archive does not have.
     """
+    names = set()
+    advice = f"got another file, perhaps of another archive; move {folder} away"
     for entry in folders.entries(archive, SPLITS.values(), LABELS):
         file = folder / entry.path
         assert isinstance(entry.content, bytes)
-        if not file.exists() or file.stat().st_size != len(entry.content):
+        if not file.exists():
             with whole(file) as partial:
                 partial.write_bytes(entry.content)
+        elif file.read_bytes() != entry.content:
+            raise ValueError(f"expected {file} as in {archive}, {advice}")
+        names.add(entry.path)
+    for entry in folders.entries(folder, SPLITS.values(), LABELS):
+        if entry.path not in names:
+            raise ValueError(f"expected only the images of {archive} in {folder}, {advice}: {entry.path}")
 
 
 def provide(folder: Path) -> Path:
@@ -73,16 +81,18 @@ def provide(folder: Path) -> Path:
     FileExistsError if another folder exists there.
     """
     given = user_copy()
+    root = folders.root(given, SPLITS.values()).resolve() if given.is_dir() else None
+    if root:
+        folders.check(root, SPLITS.values(), LABELS)
     if folder.is_symlink():
         folder.unlink()
-    if not given.is_dir():
+    if not root:
         unpack(given, folder)
-        return folder
-    root = folders.root(given, SPLITS.values()).resolve()
-    if folder.exists():
+    elif folder.exists():
         raise FileExistsError(f"expected nothing or a link at {folder}, which is to lead to {root}; move it away")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.symlink_to(root, target_is_directory=True)
+    else:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(root, target_is_directory=True)
     return folder
 
 
@@ -93,16 +103,15 @@ def index(root: Path, split: str) -> dict:
     The entries `source` and `missing` are those of `ImageSet`. Raises ValueError if there are no images.
     """
     found = list(folders.entries(root, [SPLITS[split]], LABELS))
-    if not found:
-        raise ValueError(f"expected images in {root}/{SPLITS[split]}/<wnid>/, got none of the {len(LABELS)} classes")
     rows = [found[index] for index in folders.order([entry.path for entry in found])]
+    files = [entry.content for entry in rows if isinstance(entry.content, Path)]
     return {
         "source": SOURCE,
         "missing": missing(entry.path for entry in rows),
-        "path": [entry.path for entry in rows],
+        "path": [file.relative_to(root).as_posix() for file in files],
         "wnid": [entry.folder for entry in rows],
         "label": [LABELS[entry.folder] for entry in rows],
-        "bytes": [(root / entry.path).stat().st_size for entry in rows],
+        "bytes": [file.stat().st_size for file in files],
     }
 
 
