@@ -111,9 +111,9 @@ def parallel(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     except BrokenProcessPool:
-        killed = {process.pid: process.exitcode for process in processes if process.exitcode not in PUT_DOWN}
-        at_work = [str(item) for item, pid in zip(items, busy, strict=False) if pid and (pid in killed or not killed)]
-        raise ChildProcessError(_ended(at_work, list(killed.values()))) from None
+        killed = {process.pid for process in processes if process.exitcode not in PUT_DOWN}  # empty if it died at once
+        at_work = [item for item, pid in zip(items, busy, strict=False) if pid and (pid in killed or not killed)]
+        raise ChildProcessError(_killed(at_work)) from None
     return [results[i] for i in range(len(items))]
 
 
@@ -121,12 +121,12 @@ def _bar(total: int, unit: str) -> tqdm:
     return tqdm(total=total, unit=f" {unit}", disable=not sys.stderr.isatty())
 
 
-def _ended(at_work: list[str], exit_codes: list[int]) -> str:
-    """Return the line about a pool of which a process has ended, during the items `at_work`."""
-    signals = [signal.Signals(-code).name for code in exit_codes if code < 0]
-    how = f"was ended by {signals[0]}" if signals else "ended"
-    during = f" during {'; '.join(at_work)}" if at_work else ""
-    return f"a process {how}{during}, as where memory runs out; what was finished is kept; {LESS}"
+def _killed(at_work: Iterable[object] = ()) -> str:
+    """Return the line about a pool of which a process was killed, during one of the items `at_work`."""
+    during = " or ".join(map(str, at_work))
+    return (
+        f"a process was killed{during and f' during {during}'}, as where memory runs out; finished work is kept; {LESS}"
+    )
 
 
 def _report(item: object, n_done: int, n: int, seconds: float, begin: float, done: int, total: int, unit: str) -> None:
@@ -150,4 +150,4 @@ def stream(work: Callable[[T], R], items: Iterable[T], *, n_workers: int) -> Ite
             while pending:
                 yield pending.popleft().result()
         except BrokenProcessPool:
-            raise ChildProcessError(_ended([], [])) from None
+            raise ChildProcessError(_killed()) from None
