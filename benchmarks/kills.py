@@ -5,7 +5,7 @@
 Four small jobs on random images are trained by two processes of a stage, which a stand-in for DVC started through a
 shell that stays. A random moment after that, one victim gets SIGKILL. At once the same is started anew, beside what
 may still run, until all jobs are finished. Then the model files must be byte for byte those of a training in one
-go, and a new round begins. Every table row is a kill; the last row is the end of the last round.
+go, no process may be left, and a new round begins. Each row of the table is a kill.
 """
 
 import argparse
@@ -25,15 +25,16 @@ from robacc.training.jobs import Job
 from robacc.training.store import train_all
 from tests.recipes_made_up import random_images, tiny
 
-VICTIMS = ("everything", "DVC alone", "the shell alone", "the stage alone", "one worker")
+# And the name of its process.
+VICTIMS = {"everything": "", "DVC alone": "dvc", "the shell alone": "sh", "the stage alone": "stage", "one worker": ""}
 JOBS = [
     Job(STANDARD, 40, 0),
     Job(Ball("linf", 0.1), 40, 1),
     Job(Ball("l2", 0.5), 40, 2),
     Job(Ball("l2", 1.0), 40, 3, 0.5),
 ]
-RECIPE = tiny(steps=[[1, 120]])
-SETTINGS = {"log_every": 4, "checkpoint_every": 4}
+RECIPE = tiny(steps=[[1, 40]])
+SETTINGS = {"log_every": 2, "checkpoint_every": 2}
 
 
 def stage(folder: Path) -> None:
@@ -98,12 +99,7 @@ def kill(session: int, victim: str, choose: random.Random) -> bool:
     elif victim == "one worker":
         chosen = [choose.choice(workers)] if workers else []
     else:
-        chosen = [
-            by_name[key]
-            for key in [victim.split()[-2].lower()]
-            for key in [key.replace("shell", "sh")]
-            if key in by_name
-        ]
+        chosen = [by_name[VICTIMS[victim]]] if VICTIMS[victim] in by_name else []
     for pid in chosen:
         os.kill(pid, signal.SIGKILL)
     return bool(chosen)
@@ -137,7 +133,7 @@ def main(n: int, seed: int, out: Path) -> None:
             folder, log = home / f"round{number}", home / f"log{number}"
             session, begin = start(folder, log), time.monotonic()
             sessions.append(session)
-            victim, after = choose.choice(VICTIMS), choose.uniform(0, duration / 2)
+            victim, after = choose.choice(list(VICTIMS)), choose.uniform(0, duration / 2)
             while time.monotonic() - begin < after and not os.waitpid(session, os.WNOHANG)[0]:
                 time.sleep(0.01)
             if members(session) and kill(session, victim, choose):
@@ -157,7 +153,7 @@ def main(n: int, seed: int, out: Path) -> None:
 
 
 def finish(rows: list[dict], number: int, identical: bool, log: str) -> None:
-    """Add the end of a round to its rows: models, jobs that were trained twice, tracebacks."""
+    """Add the end of a round to its rows."""
     for row in rows:
         if row["round"] == number:
             row |= {"models_identical": identical, "tracebacks": log.count("Traceback")}
