@@ -6,27 +6,39 @@ Results depend neither on the number of processes nor on their order.
 import ctypes
 import multiprocessing as mp
 import os
+import re
+import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from robacc.machine import end_with_parent
+
+LESS = "set ROBACC_WORKERS lower, or a smaller batch_size or n_images in params.yaml, and run again"
+PUT_DOWN = (None, 0, -signal.SIGTERM)  # exit codes of processes that the pool itself ends, when one was killed
 
 T = TypeVar("T")
 R = TypeVar("R")
 OnProgress = Callable[[int], None]
 
-# The progress in units of work. The workers inherit it from the parent.
-_done = mp.Value("q", 0)
-_parent = 0
+# Of each item of `parallel`: how many units of it are done, and the id of the process that works on it, or 0. Memory of
+# all processes, without a lock: a process that is killed while it holds one would block the others for ever.
+Shared = MutableSequence[int]
+_done: Shared = []
+_busy: Shared = []
 
 
-def _start_worker(counter, parent: int) -> None:  # noqa: ANN001 (the type of mp.Value is private)
-    global _done, _parent
-    _done, _parent = counter, parent
+def _start_worker(done: Shared, busy: Shared) -> None:
+    global _done, _busy
+    _done, _busy = done, busy
+    end_with_parent()  # an orphan would run beside the successor of its stage
     if torch := sys.modules.get("torch"):  # not imported here, as some work needs no torch
         torch.set_num_threads(1)
     keep_freed_memory()
@@ -42,22 +54,28 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
-def _pool(n_processes: int) -> ProcessPoolExecutor:
+def _pool(n_processes: int, done: Shared = (), busy: Shared = ()) -> ProcessPoolExecutor:
     # A forked process shares torch and other modules with its parent. Outside Linux, fork is not safe with threads.
     context = mp.get_context("fork" if sys.platform == "linux" else "spawn")
-    return ProcessPoolExecutor(n_processes, context, initializer=_start_worker, initargs=(_done, os.getpid()))
+    return ProcessPoolExecutor(n_processes, context, initializer=_start_worker, initargs=(done, busy))
 
 
-def _advance(units: int) -> None:
-    with _done.get_lock():
-        _done.value += units
-    if os.getppid() != _parent:
-        os._exit(1)  # the stage was killed; an orphan would run beside its successor
-
-
-def _timed(work: Callable[[T, OnProgress], R], item: T) -> tuple[R, float]:
+def _timed(work: Callable[[T, OnProgress], R], item: T, index: int) -> tuple[R, float]:
     begin = time.monotonic()
-    return work(item, _advance), time.monotonic() - begin
+
+    def advance(units: int) -> None:
+        _done[index] += units
+
+    _busy[index] = os.getpid()
+    try:
+        result = work(item, advance)
+    except (MemoryError, RuntimeError) as error:  # PyTorch has no class of its own for it on a CPU
+        if not isinstance(error, MemoryError) and not re.search("allocate memory|out of memory", str(error)):
+            raise
+        first = next(iter(str(error).splitlines()), "")
+        raise ChildProcessError(f"expected memory for {item}, got {first or 'none'}; {LESS}") from error
+    _busy[index] = 0
+    return result, time.monotonic() - begin
 
 
 def parallel(
@@ -67,34 +85,53 @@ def parallel(
 
     The longest items start first. `units` are their amounts of work, which `on_progress` counts. All items start at
     once if a second round would have idle workers. Three items on two cores are an example. A terminal shows a progress
-    bar. Any other output gets a line for each item. An error ends the whole call.
+    bar. Any other output gets a line for each item. An error ends the whole call. Raises ChildProcessError, which names
+    the item, if a process is killed or finds no memory.
     """
     n_processes = len(items) if 1 < n_workers < len(items) < 2 * n_workers else n_workers
     order = sorted(range(len(items)), key=lambda i: -units[i])
     results: dict[int, R] = {}
-    _done.value = 0
-    with _pool(n_processes) as pool, tqdm(total=sum(units), unit=f" {unit}", disable=not sys.stderr.isatty()) as bar:
-        pending = {pool.submit(_timed, work, items[i]): i for i in order}
-        begin = time.monotonic()
-        try:
-            while pending:
-                finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    index = pending.pop(future)
-                    results[index], seconds = future.result()
-                    if bar.disable:
-                        _report(items[index], len(results), len(items), seconds, begin, sum(units), unit)
-                bar.update(_done.value - bar.n)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    done, busy = (mp.RawArray("q", max(1, len(items))) for _ in range(2))
+    processes: list[BaseProcess] = []
+    try:
+        with _pool(n_processes, done, busy) as pool, _bar(sum(units), unit) as bar:
+            pending = {pool.submit(_timed, work, items[i], i): i for i in order}
+            processes += mp.active_children()
+            begin = time.monotonic()
+            try:
+                while pending:
+                    finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        index = pending.pop(future)
+                        results[index], seconds = future.result()
+                        if bar.disable:
+                            _report(items[index], len(results), len(items), seconds, begin, sum(done), sum(units), unit)
+                    bar.update(sum(done) - bar.n)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    except BrokenProcessPool:
+        killed = {process.pid for process in processes if process.exitcode not in PUT_DOWN}  # empty if it died at once
+        at_work = [item for item, pid in zip(items, busy, strict=False) if pid and (pid in killed or not killed)]
+        raise ChildProcessError(_killed(at_work)) from None
     return [results[i] for i in range(len(items))]
 
 
-def _report(item: object, n_done: int, n: int, seconds: float, begin: float, total: int, unit: str) -> None:
-    elapsed = time.monotonic() - begin
-    rate = _done.value / elapsed
-    left = (total - _done.value) / rate if rate else 0.0
+def _bar(total: int, unit: str) -> tqdm:
+    return tqdm(total=total, unit=f" {unit}", disable=not sys.stderr.isatty())
+
+
+def _killed(at_work: Iterable[object] = ()) -> str:
+    """Return the line about a pool of which a process was killed, during one of the items `at_work`."""
+    during = " or ".join(map(str, at_work))
+    return (
+        f"a process was killed{during and f' during {during}'}, as where memory runs out; finished work is kept; {LESS}"
+    )
+
+
+def _report(item: object, n_done: int, n: int, seconds: float, begin: float, done: int, total: int, unit: str) -> None:
+    rate = done / (time.monotonic() - begin)
+    left = (total - done) / rate if rate else 0.0
     print(f"[{n_done}/{n}] {item}: {seconds:.0f} s; all: {rate:.1f} {unit}/s, {left:.0f} s left", flush=True)
 
 
@@ -105,9 +142,12 @@ def stream(work: Callable[[T], R], items: Iterable[T], *, n_workers: int) -> Ite
     """
     with _pool(n_workers) as pool:
         pending: deque[Future[R]] = deque()
-        for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) > 3 * n_workers:
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) > 3 * n_workers:
+                    yield pending.popleft().result()
+            while pending:
                 yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        except BrokenProcessPool:
+            raise ChildProcessError(_killed()) from None

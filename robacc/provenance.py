@@ -11,7 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("robacc", "stages")
 # These modules check and pass on values of params.yaml and the command line. DVC tracks those as `params:` and `cmd:`.
-PASS_ON = {"robacc.params", "stages.cli", "stages.identity"}
+# `machine` passes on what the operating system says, on which no result depends.
+PASS_ON = {"robacc.machine", "robacc.params", "stages.cli", "stages.identity"}
 # The libraries that decide numbers and figures, by their import name. Others, such as pandas, only carry numbers.
 DECIDING = {
     "torch": "torch",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from robacc import balls, params
+from robacc import balls, machine, params
 from robacc.datasets import facts
 from stages import identity
 
@@ -39,6 +39,10 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
     stage = Path(sys.argv[0]).stem
     # Before numpy and torch load: the last bits of a sum depend on the number of threads.
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    if "DVC_STAGE" in os.environ:  # not a command of the user's own, which may outlive the shell that started it
+        machine.end_with_parent(
+            f"{stage}: DVC was killed, so the stage ends; `dvc repro` goes on from the last checkpoints"
+        )
     of_graph, dataset = stage in (*identity.OF_DATASETS, *identity.ALONE), getattr(args, "dataset", None)
     try:
         if of_graph:
@@ -62,7 +66,7 @@ def n_workers() -> int:
     """
     text = os.environ.get("ROBACC_WORKERS")
     if text is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return machine.usable_cores()
     if not text.isdecimal() or int(text) == 0:
         raise ValueError(f"expected ROBACC_WORKERS to be a number of processes above 0, got {text!r}")
     return int(text)

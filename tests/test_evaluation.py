@@ -1,7 +1,13 @@
 """Robust accuracy against closed forms, and the checks that a broken attack must not pass."""
 
+import re
+import warnings
+from contextlib import nullcontext
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from robacc.attack.adversary import attack, smallest_fooling_eps
@@ -215,6 +221,7 @@ def test_uint8_and_unscaled_images_are_refused(linear):
         attack(linear(2), torch.full((2, 1, 6, 6), 255.0), y, threat_model("l2", 0.1), weak(), seed=0)
 
 
+# fault: first ReLU in place changes the caller's images
 @pytest.mark.parametrize("through", [lambda x: x, lambda x: x.data], ids=["recorded", "unrecorded"])
 def test_a_model_that_changes_its_input_in_place_changes_no_result_and_no_image(through, linear, pixels):
     class Clamps(nn.Module):
@@ -248,6 +255,7 @@ def test_a_model_that_changes_its_input_in_place_changes_no_result_and_no_image(
     assert torch.equal(images, x)
 
 
+# fault: int32 and uint8 labels
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.uint16, torch.int32])
 def test_labels_may_have_any_width(dtype, linear, pixels):
     model, x = linear(10), pixels(40)
@@ -391,6 +399,46 @@ UNUSABLE = {
         TypeError,
         r"one tensor of logits \[5, K\], got dict; .* or output\.logits",
     ),
+    "no logits": (
+        {"model": lambda model: Answers(model, lambda z: None)},
+        TypeError,
+        r"one tensor of logits \[5, K\], got NoneType; wrap the model",
+    ),
+    "a function": ({"model": lambda model: lambda x: model(x)}, TypeError, "is a torch.nn.Module, got function; wrap"),
+    "images of another size": (
+        {"x": lambda x: x[..., :5]},
+        ValueError,
+        r"expected a model that takes x \[5, 1, 6, 5\], got its error: .*cannot be multiplied",
+    ),
+    "sparse images": (
+        {"x": Tensor.to_sparse},
+        TypeError,
+        r"x to be a dense tensor, got torch\.sparse_coo; use x\.to_d",
+    ),
+    "labels without values": ({"y": lambda y: y.to("meta")}, TypeError, "y to be a dense tensor, got one on the devi"),
+    "eps True": ({"eps_grid": [True]}, TypeError, rf"{GRID_OF_NUMBERS} \[True\]"),
+    "half an image": ({"n_robust": 2.5}, TypeError, r"expected n_robust to be a whole number, got 2\.5"),
+    "a count as text": ({"n_checked": "5"}, TypeError, "expected n_checked to be a whole number, got '5'"),
+    "absolute steps": (
+        {"settings": weak().model_copy(update={"n_steps": 40, "step_size": 0.01})},
+        ValueError,
+        r"Attack: expected steps that add up to 1 \(of eps\) or more",
+    ),
+    "one small step": (
+        {"settings": weak().model_copy(update={"n_steps": 1, "step_size": 0.1})},
+        ValueError,
+        r"Attack: expected n_steps: greater than or equal to 2, got 1",
+    ),
+    "steps backwards": (
+        {"settings": weak().model_copy(update={"step_size": -1.0})},
+        ValueError,
+        r"Attack: expected step_size: greater than 0, got -1\.0",
+    ),
+    "losses": (
+        {"settings": weak().model_copy(update={"losses": ["dlr"]})},
+        ValueError,
+        "Attack: .*losses",
+    ),
     "NaN logits": (
         {"model": lambda model: Answers(model, lambda z: z * torch.nan)},
         FloatingPointError,
@@ -409,6 +457,8 @@ UNUSABLE = {
 }
 
 
+# fault: a tuple, dict, None; float, one-hot, [N, 1] labels; NaN logits; labels shorter than images; float64 images
+# fault: library eps 8; step_size absolute, one small step, negative; losses=["dlr"]
 @pytest.mark.parametrize(("changes", "error", "words"), UNUSABLE.values(), ids=UNUSABLE.keys())
 def test_what_no_attack_can_use_is_refused_in_one_line_before_any_attack(changes, error, words, linear, pixels):
     # trap 30
@@ -424,6 +474,56 @@ def test_what_no_attack_can_use_is_refused_in_one_line_before_any_attack(changes
         evaluate(**given, seed=0)
     assert "\n" not in str(caught.value)
     assert not any(gradients)
+
+
+# fault: forward under no_grad
+@pytest.mark.filterwarnings("ignore:the model answers class")
+@pytest.mark.parametrize("cut", [torch.no_grad(), None], ids=["no_grad", "detach"])
+def test_a_model_that_cuts_the_gradient_off_is_refused_in_one_line(cut, linear, pixels):
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = linear(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with cut or nullcontext():
+                return self.inner(x if cut else x.detach())
+
+    model, x, y = Cut().eval(), pixels(20), torch.arange(20) % 3
+    words = r"^expected logits with a gradient for x, got none; remove no_grad or detach from the model$"
+    with pytest.raises(ValueError, match=words):
+        evaluate(model, x, y, "linf", [0.01], weak(), n_robust=9, n_checked=9, seed=0)
+    with pytest.raises(ValueError, match=words):
+        attack(model, x, y, threat_model("linf", 0.01), weak(), seed=0)
+
+
+HUGE = 10**30
+STRANGE = (None, True, -1, 0, 2.5, "linf", b"", [], [None], {}, float("nan"), HUGE, object(), torch.tensor([]))
+STRANGE += (torch.tensor(1.0), torch.ones(3, 3), torch.full((20,), 5), torch.ones(20, 1, 6, 6) * 1j, nn.Identity())
+TAKES_IT = {"order": (None,), "other": (None,), "seed": (-1, 0, HUGE), "n_robust": (HUGE,), "n_checked": (HUGE,)}
+
+
+# fault: fuzz of the library's evaluate
+@given(st.data())
+def test_evaluate_takes_what_it_can_and_refuses_the_rest_in_one_line(data):
+    weight = torch.linspace(-1, 1, 3 * 36).reshape(3, 36)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
+    model[1].weight.data, model[1].bias.data = weight, torch.tensor([1.0, 0.0, -10.0])
+    x, y = torch.linspace(0, 1, 20 * 36).reshape(20, 1, 6, 6), torch.arange(20) % 3
+    given = {"model": model, "x": x, "y": y, "norm": "linf", "eps_grid": [0.001], "settings": weak()}
+    given |= {"n_robust": 4, "n_checked": 4, "seed": 0, "order": None, "other": None}
+    name = data.draw(st.sampled_from(sorted(given)))
+    which = data.draw(st.integers(0, len(STRANGE) - 1))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            evaluate(**{**given, name: STRANGE[which]})
+    except (TypeError, ValueError) as error:
+        assert re.match(r"(?!.*\n).*expected .*, got", str(error)), (name, STRANGE[which])
+    except AssertionError as error:
+        assert "not to be trusted" in str(error), (name, STRANGE[which])
+    else:
+        assert any(STRANGE[which] is each for each in TAKES_IT.get(name, ())), (name, STRANGE[which])
 
 
 def test_the_attack_alone_refuses_the_same(linear, pixels):

@@ -2,6 +2,10 @@
 
 import itertools
 import multiprocessing as mp
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -28,6 +32,24 @@ def square(item: int, on_progress: OnProgress) -> tuple[int, int]:
 def fail_at_three(item: int, *_: OnProgress) -> int:
     if item == 3:
         raise ValueError("item 3 is bad")
+    return item
+
+
+def killed_at_three(item: int, *_: OnProgress) -> int:
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def out_of_memory_at_three(item: int, *_: OnProgress) -> int:
+    if item == 3:
+        raise MemoryError
+    return item
+
+
+def allocates_at_three(item: int, *_: OnProgress) -> int:
+    if item == 3:
+        torch.empty(10**15)
     return item
 
 
@@ -73,6 +95,47 @@ def test_an_error_ends_the_call_with_that_error(n_workers):
         parallel(fail_at_three, [1, 2, 3, 4], units=[1] * 4, unit="units", n_workers=n_workers)
 
 
+# fault: a worker killed by the kernel, or a quota of memory
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_killed_process_is_one_line_with_its_item_and_what_to_lower(n_workers):
+    items = [4, 3, 2, 1]
+    with pytest.raises(ChildProcessError, match=r"^a process was killed during 3, .* ROBACC_WORKERS lower,"):
+        parallel(killed_at_three, items, units=items, unit="units", n_workers=n_workers)
+    assert mp.active_children() == []
+
+
+@pytest.mark.parametrize("work", [out_of_memory_at_three, allocates_at_three], ids=["Python", "PyTorch"])
+def test_an_item_without_memory_is_one_line_with_its_name_and_what_to_lower(work):
+    with pytest.raises(ChildProcessError, match=r"^expected memory for 3, got .*; set ROBACC_WORKERS lower,") as caught:
+        parallel(work, [4, 3, 2, 1], units=[1] * 4, unit="units", n_workers=2)
+    assert "\n" not in str(caught.value)
+
+
+STAGE = """
+import os, time
+from robacc.parallel import parallel
+
+def work(item, on_progress):
+    if item == 1:
+        print("works", flush=True)
+        time.sleep(600)
+
+parallel(work, [1, 0], units=[2, 1], unit="units", n_workers=2)
+"""
+
+
+# fault: workers outlive a killed stage, idle ones for ever
+def test_all_processes_end_when_the_stage_is_killed(tmp_path):
+    (tmp_path / "stage.py").write_text(STAGE)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "stage.py"]
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as stage:
+        while stage.stdout.readline() != "works\n":  # the other worker soon has nothing to do
+            assert stage.poll() is None
+        stage.kill()
+        stage.stdout.read()  # to its end: nobody is left who could write
+
+
 def test_each_finished_item_is_a_line_where_there_is_no_terminal(capsys):
     parallel(square, [2, 3], units=[2, 3], unit="steps", n_workers=1)
     lines = capsys.readouterr().out.splitlines()
@@ -105,6 +168,14 @@ def test_a_stream_asks_for_items_as_they_are_needed(n_workers):
         next(results)
         assert n_workers <= len(asked) - n_taken <= 3 * n_workers
     results.close()
+    assert mp.active_children() == []
+
+
+def test_a_stream_whose_process_is_killed_ends_in_one_line():
+    with pytest.raises(
+        ChildProcessError, match=r"^a process was killed, as where memory runs out; .* ROBACC_WORKERS lower"
+    ):
+        list(stream(killed_at_three, range(9), n_workers=2))
     assert mp.active_children() == []
 
 

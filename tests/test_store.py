@@ -1,8 +1,15 @@
 """The store of trained models: each job is trained once, under a key that says all that decides it."""
 
+import errno
+import multiprocessing as mp
+import os
 import re
 import shutil
+import threading
+import time
 from collections.abc import Callable
+from functools import partial
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -10,11 +17,14 @@ import torch
 
 from robacc import provenance
 from robacc.balls import STANDARD, Ball
+from robacc.files import read_tensors, write_tensors
 from robacc.images import batches, in_memory, loading
 from robacc.nets import model as nets
+from robacc.training import store
 from robacc.training.jobs import Job
 from robacc.training.store import job_key, train_all, train_one, training_code, training_log
 from tests.recipes_made_up import ROOT, random_images, tiny
+from tests.test_files import damaged
 
 RECIPE = tiny(weight_decay=0.0, batch_size=4, steps=[[1, 2], [20, 3]])
 JOBS = [Job(STANDARD, 10, 0), Job(Ball("linf", 0.1), 20, 1), Job(Ball("l2", 0.5), 10, 2, 0.5)]
@@ -66,9 +76,9 @@ def test_files_come_in_the_order_of_the_jobs_and_say_what_they_are(run, train_se
 
 def test_a_finished_job_is_not_trained_again(run, tmp_path, capsys):
     for file in run(tmp_path, jobs=JOBS[:2]):
-        file.write_text("kept")
+        write_tensors({}, file, {"kept": True})
     files = run(tmp_path)
-    assert [file.read_bytes() == b"kept" for file in files] == [True, True, False]
+    assert [read_tensors(file)[1].get("kept", False) for file in files] == [True, True, False]
     assert run(tmp_path) == files
     summaries = re.findall(r"^(\d) jobs trained in \d+ s, (\d) finished already$", capsys.readouterr().out, re.M)
     assert summaries == [("2", "0"), ("1", "2"), ("0", "3")]
@@ -103,7 +113,138 @@ def test_a_stopped_job_goes_on_from_its_checkpoint(train_set, tmp_path):
     assert is_new
     assert counted == [1, 1, 1]  # one step was kept, two are done
     assert resumed.read_bytes() == whole.read_bytes()
-    assert list((tmp_path / "stopped").iterdir()) == [resumed]
+    assert list((tmp_path / "stopped").glob("[!.]*")) == [resumed]
+
+
+COMMON = {"recipe": RECIPE, "settings": SETTINGS, "code": "code"}
+
+
+def stopped(train_set: Path, folder: Path) -> Path:
+    """Return the checkpoint of a job that was stopped after a step."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(steps: int) -> None:
+        if steps and list(folder.glob("*.running")):
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_one(JOBS[1], stop, train_set=train_set, checkpoints=folder, **COMMON)
+    (running,) = folder.glob("*.running")
+    return running
+
+
+# fault: a .model or .running in checkpoints/ that is empty, cut, one byte longer, or has a bit flipped
+@pytest.mark.parametrize("kind", ["model", "running"])
+@pytest.mark.parametrize("how", ["empty", "cut", "longer", "one bit"])
+def test_a_damaged_file_is_named_in_one_line_and_its_job_trained_again(kind, how, train_set, tmp_path, capsys):
+    whole, _ = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path / "whole", **COMMON)
+    folder = tmp_path / "damaged"
+    if kind == "model":
+        folder.mkdir()
+        path = Path(shutil.copy(whole, folder))
+    else:
+        path = stopped(train_set, folder)
+    path.write_bytes(damaged(path.read_bytes())[how])
+    counted: list[int] = []
+    again, is_new = train_one(JOBS[1], counted.append, train_set=train_set, checkpoints=folder, **COMMON)
+    assert is_new
+    assert counted == [0, 1, 1, 1]  # from the first step
+    assert again.read_bytes() == whole.read_bytes()
+    said = capsys.readouterr().out
+    assert said == f"{path} is damaged: removed, and its job is trained again: {JOBS[1]}\n"
+
+
+# fault: checkpoints/ on a full disk
+@pytest.mark.parametrize("n_writes", [0, 1, 2])
+def test_on_a_full_disk_nothing_is_lost_and_the_job_goes_on_when_there_is_room(
+    n_writes, train_set, tmp_path, monkeypatch
+):
+    whole, _ = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path / "whole", **COMMON)
+    left, sync = [None] * n_writes, os.fsync
+
+    def fills(file: int) -> None:
+        if not left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        left.pop()
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fills)
+        with pytest.raises(
+            OSError, match=r"^cannot write .*full/\w+\.(running|model): No space left on device; nothing"
+        ):
+            train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path / "full", **COMMON)
+    counted: list[int] = []
+    again, _ = train_one(JOBS[1], counted.append, train_set=train_set, checkpoints=tmp_path / "full", **COMMON)
+    assert counted == [n_writes, *[1] * (3 - n_writes)]
+    assert again.read_bytes() == whole.read_bytes()
+
+
+# fault: checkpoints/ in a folder that cannot be written
+def test_a_folder_that_cannot_be_written_is_named_before_any_training(train_set, tmp_path):
+    (tmp_path / "file").touch()
+    counted: list[int] = []
+    with pytest.raises(OSError, match=r"^cannot write .*file/checkpoints/\.lock: Not a directory; nothing is lost"):
+        train_one(JOBS[1], counted.append, train_set=train_set, checkpoints=tmp_path / "file/checkpoints", **COMMON)
+    assert counted == []
+
+
+def hold(key: str, folder: Path, held: Event, enough: Event) -> None:
+    with store._lock(key, folder, JOBS[1]):
+        held.set()
+        enough.wait()
+
+
+# fault: two processes that train the same jobs side by side
+def test_a_job_that_another_process_trains_is_waited_for_and_not_trained(train_set, tmp_path, capfd):
+    whole, _ = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path / "whole", **COMMON)
+    context = mp.get_context("fork")
+    held, enough, folder = context.Event(), context.Event(), tmp_path / "shared"
+    other = context.Process(target=hold, args=(whole.stem, folder, held, enough))
+    other.start()
+    held.wait()
+    results, said = [], ""
+    work = partial(train_one, JOBS[1], lambda _: None, train_set=train_set, checkpoints=folder, **COMMON)
+    waits = threading.Thread(target=lambda: results.append(work()))
+    waits.start()
+    while "\n" not in said:
+        assert waits.is_alive(), "it did not wait"
+        said += capfd.readouterr().out
+        time.sleep(0.01)
+    assert said == f"{JOBS[1]}: another process trains it; waiting for that one\n"
+    shutil.copy(whole, folder)
+    enough.set()
+    waits.join()
+    other.join()
+    assert results == [(folder / whole.name, False)]
+
+
+def test_another_job_is_not_waited_for(train_set, tmp_path):
+    context = mp.get_context("fork")
+    held, enough = context.Event(), context.Event()
+    other = context.Process(target=hold, args=("0" * 24, tmp_path, held, enough))
+    other.start()
+    held.wait()
+    _, is_new = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path, **COMMON)
+    enough.set()
+    other.join()
+    assert is_new
+
+
+# fault: a killed process leaves no lock that blocks
+def test_the_lock_of_a_killed_process_is_free(train_set, tmp_path):
+    whole, _ = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path / "whole", **COMMON)
+    context = mp.get_context("fork")
+    held = context.Event()
+    other = context.Process(target=hold, args=(whole.stem, tmp_path, held, context.Event()))
+    other.start()
+    held.wait()
+    other.kill()
+    other.join()
+    _, is_new = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path, **COMMON)
+    assert is_new
 
 
 # ---- Keys ---------------------------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ class Guarded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return model(x), [B, K].
 
-        Raises TypeError unless it is one tensor of the type of `x`, and ValueError for another shape or one class.
+        Raises TypeError unless it is one tensor of the type of `x`. Raises ValueError for another shape or one class,
+        and if `x` requires a gradient that the model cuts off.
         """
         logits = self.model(x.clone())
         if not isinstance(logits, Tensor):
@@ -35,6 +36,8 @@ class Guarded(nn.Module):
             raise ValueError(f"expected logits [{len(x)}, K] of K >= 2 classes, got {tuple(logits.shape)}")
         if logits.dtype != x.dtype:
             raise TypeError(f"expected logits of the type of x, {x.dtype}, got {logits.dtype}; convert one of the two")
+        if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
+            raise ValueError("expected logits with a gradient for x, got none; remove no_grad or detach from the model")
         return logits
 
 

@@ -40,6 +40,7 @@ def check_model(model: nn.Module, x: Tensor, y: Tensor) -> None:
 
     | raised if | reason |
     |---|---|
+    | it is no module, or fails on `x` | nothing can be measured |
     | images or labels are not those of `check_images` and `whole_labels` | their pixels or labels mean something else |
     | a module is in training mode | dropout and batch statistics make the logits depend on chance or on the batch |
     | batch normalisation has no running statistics | the same, in evaluation mode too |
@@ -54,6 +55,8 @@ def check_model(model: nn.Module, x: Tensor, y: Tensor) -> None:
     if not len(x):
         raise ValueError(f"expected at least one image, got {len(x)} images, {len(y)} labels")
     y = whole_labels(y, len(x))
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a model that is a torch.nn.Module, got {type(model).__name__}; wrap it in one")
     _check_modules(model)
     model = guarded(model)
     try:
@@ -61,7 +64,8 @@ def check_model(model: nn.Module, x: Tensor, y: Tensor) -> None:
     except RuntimeError as error:
         types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
         if not types or x.dtype in types:
-            raise
+            said = " ".join(str(error).split())[:300]
+            raise ValueError(f"expected a model that takes x {list(x.shape)}, got its error: {said}") from error
         raise TypeError(f"expected x of the model's type, {types.pop()}, got {x.dtype}; convert one of them") from error
     with torch.no_grad():
         logits, again, half = model(x), model(x), model(x[: (len(x) + 1) // 2])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from robacc.attack.adversary import smallest_fooling_eps
 from robacc.attack.answers import answers, guarded
 from robacc.attack.diagnostics import check_attack, check_gradient, check_masking, check_model, one_class
-from robacc.attack.inputs import ascending, check_images, check_order, whole_labels
+from robacc.attack.inputs import ascending, check_images, check_integers, check_order, whole_labels
 from robacc.images.sample import balanced_order
 from robacc.params import Attack
 
@@ -88,6 +88,7 @@ def evaluate(
     """
     check_images(x)
     y, eps_grid = whole_labels(y, len(x)), ascending(norm, eps_grid, x)
+    check_integers(seed=seed)
     settings = _checked(settings, n_robust=n_robust, n_checked=n_checked)
     order = balanced_order(y, seed=seed) if order is None else check_order(order, len(y))
     x_checked, y_checked = x[order[:n_checked]], y[order[:n_checked]]
@@ -145,6 +146,7 @@ def standard(model: nn.Module, x: Tensor, y: Tensor, *, n_checked: int) -> Outco
 
 def _checked(settings: Attack, **counts: int) -> Attack:
     """Return `settings`, checked again: `model_copy` and `model_construct` check nothing."""
+    check_integers(**counts)
     for name, n in counts.items():
         if n < 1:
             raise ValueError(f"expected {name} of at least 1, got {n}; it is a number of images")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -16,8 +16,7 @@ def check_images(x: Tensor) -> None:
 
     Every pixel is looked at. N may be 0.
     """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"expected x to be a torch.Tensor, got {type(x).__name__}; use torch.as_tensor")
+    _check_tensor(x, "x")
     if x.dtype in (torch.float16, torch.bfloat16):
         raise TypeError(f"expected x to be float32 or float64, got {x.dtype}, in which eps is lost; use x.float()")
     if x.ndim < 2:
@@ -28,13 +27,27 @@ def check_images(x: Tensor) -> None:
     check_input(x)
 
 
+def _check_tensor(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}; use torch.as_tensor")
+    if value.layout is not torch.strided or value.is_meta:
+        got = "one on the device meta, without values" if value.is_meta else f"{value.layout}; use {name}.to_dense()"
+        raise TypeError(f"expected {name} to be a dense tensor, got {got}")
+
+
+def check_integers(**values: object) -> None:
+    """Raise TypeError unless each of the named `values` is a whole number."""
+    for name, value in values.items():
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise TypeError(f"expected {name} to be a whole number, got {value!r}")
+
+
 def whole_labels(y: Tensor, n: int) -> Tensor:
     """Return the labels `y` [n] of `n` images as int64, from whole numbers of any width.
 
     Raises TypeError for another type, and ValueError for another shape or a negative label.
     """
-    if not isinstance(y, Tensor):
-        raise TypeError(f"expected y to be a torch.Tensor, got {type(y).__name__}; use torch.as_tensor")
+    _check_tensor(y, "y")
     if y.ndim != 1:
         cure = "y.flatten()" if y.numel() == n else "y.argmax(1), if it is one-hot"
         raise ValueError(f"expected labels [{n}], got {list(y.shape)}; use {cure}")
@@ -81,7 +94,9 @@ def ascending(norm: str, eps_grid: Iterable[float], x: Tensor) -> list[float]:
     that is 0 or less, not finite, or larger than the whole box.
     """
     threat_model(norm, 0.0)
-    if not isinstance(eps_grid, Iterable) or not all(isinstance(eps, Real) for eps in eps_grid):
+    if not isinstance(eps_grid, Iterable) or not all(
+        isinstance(eps, Real) and not isinstance(eps, bool) for eps in eps_grid
+    ):
         raise TypeError(f"expected eps_grid to be a list of numbers such as [2 / 255, 8 / 255], got {eps_grid!r}")
     grid = sorted(eps_grid)
     if not grid:

@@ -1,8 +1,12 @@
 """Store finished jobs, so that no job is trained twice, and resume interrupted ones."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -70,19 +74,70 @@ def train_one(
     key = job_key(job, recipe, data=images.sha256, code=code, log_every=settings["log_every"], hardware=hardware)
     world.check_same(key, "the job's key, of data, code, parameters and PyTorch's version,")
     finished, running = checkpoints / f"{key}.model", checkpoints / f"{key}.running"
-    if world.agree(finished.exists()):
+
+    def there() -> bool:
+        return world.agree(world.rank == 0 and _undamaged(finished, job))
+
+    if there():
         on_progress(n_steps(recipe, job.n_train))
         return finished, False
-    progress = train(job, images, recipe, checkpoint=running, on_step=on_progress, world=world, **settings)
-    if world.rank == 0:
-        subset = batches.subset_hash(batches.nested_subset(images.y, job.n_train, seed=job.seed))
-        spec = {"arch": recipe.arch, "mean": recipe.mean, "std": recipe.std, "n_classes": recipe.n_classes}
-        spec |= {"job": job.columns(), "data": images.sha256, "subset": subset, "log": progress.log}
-        spec |= {"hardware": str(progress.hardware), "processes": world.size}
-        nets.save(progress.model, finished, spec)
-        running.unlink(missing_ok=True)
-    world.wait()
+    with _lock(key, checkpoints, job) if world.size == 1 else nullcontext():  # torchrun starts no second group
+        if there():  # another process has trained it meanwhile
+            on_progress(n_steps(recipe, job.n_train))
+            return finished, False
+        if world.rank == 0:
+            _undamaged(running, job)
+        progress = train(job, images, recipe, checkpoint=running, on_step=on_progress, world=world, **settings)
+        if world.rank == 0:
+            subset = batches.subset_hash(batches.nested_subset(images.y, job.n_train, seed=job.seed))
+            spec = {"arch": recipe.arch, "mean": recipe.mean, "std": recipe.std, "n_classes": recipe.n_classes}
+            spec |= {"job": job.columns(), "data": images.sha256, "subset": subset, "log": progress.log}
+            spec |= {"hardware": str(progress.hardware), "processes": world.size}
+            nets.save(progress.model, finished, spec)
+            running.unlink(missing_ok=True)
+        world.wait()
     return finished, True
+
+
+def _undamaged(path: Path, job: Job) -> bool:
+    """Return whether `path` exists as it was written.
+
+    A damaged file is removed, and a line names it.
+    """
+    try:
+        read_tensors(path)
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        print(f"{path} is damaged: removed, and its job is trained again: {job}", flush=True)
+        path.unlink(missing_ok=True)
+        return False
+    return True
+
+
+@contextmanager
+def _lock(key: str, checkpoints: Path, job: Job) -> Iterator[None]:
+    """Let one process at a time train the job `key`; another one says so and waits.
+
+    The lock is a byte of one file, so that nothing is left to be removed. It ends with its process, even a killed one.
+    """
+    path = checkpoints / ".lock"
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}; nothing is lost; mend that, and run again") from error
+    place = int(key[:15], 16)
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):
+            print(f"{job}: another process trains it; waiting for that one", flush=True)
+            fcntl.lockf(file, fcntl.LOCK_EX, 1, place)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
+                raise
+        yield
 
 
 def train_all(
