@@ -37,8 +37,6 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
     """Parse the command line and call `main`; turn an error of the user's into one line and exit code 1."""
     args = arguments.parse_args()
     stage = Path(sys.argv[0]).stem
-    # Before numpy and torch load: the last bits of a sum depend on the number of threads.
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     of_graph, dataset = stage in (*identity.OF_DATASETS, *identity.ALONE), getattr(args, "dataset", None)
     try:
         if of_graph:

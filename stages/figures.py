@@ -11,6 +11,20 @@ from pathlib import Path
 from stages import cli, identity
 
 
+def kernel_of_this_python() -> type:
+    """Return the kernel manager that starts the interpreter of this stage, whatever kernels a user has installed."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import default
+
+    class OfThisPython(AsyncKernelManager):
+        @default("kernel_spec_manager")
+        def _search_no_folder(self) -> KernelSpecManager:
+            return KernelSpecManager(kernel_dirs=[])  # what is left is ipykernel beside this module
+
+    return OfThisPython
+
+
 def execute(source: Path, on_progress, *, folder: Path, sockets: Path, parameters: dict[str, str]) -> None:  # noqa: ANN001
     """Write `folder`/<name>.ipynb, executed, and the figures that the notebook saves."""
     import nbformat
@@ -31,6 +45,7 @@ def execute(source: Path, on_progress, *, folder: Path, sockets: Path, parameter
             log_output=False,
             cwd=".",
             config=by_file,
+            kernel_manager_class=kernel_of_this_python(),
         )
         strip(notebook)
         nbformat.write(notebook, target)
@@ -51,9 +66,7 @@ def main(args: argparse.Namespace) -> None:
     """Write reports/notebooks/<dataset, or exact>/ and reports/figures/ there; the first error ends the stage."""
     from robacc.parallel import parallel
 
-    profile = Path(".ipython").resolve()
-    os.environ |= {"IPYTHONDIR": str(profile), "PYTHONPATH": str(Path.cwd())}
-    os.environ.setdefault("MPLCONFIGDIR", str(profile / "profile_default"))
+    os.environ["PYTHONPATH"] = str(Path.cwd())  # of kernels
     parameters = {"dataset": args.dataset} if args.dataset else {}
     sources = identity.notebooks(args.dataset)
     folder = Path("reports/notebooks") / (args.dataset or "exact")
