@@ -66,13 +66,14 @@ def main(args: argparse.Namespace) -> None:
     """Write reports/notebooks/<dataset, or exact>/ and reports/figures/ there; the first error ends the stage."""
     from robacc.parallel import parallel
 
-    os.environ["PYTHONPATH"] = str(Path.cwd())  # of kernels
     parameters = {"dataset": args.dataset} if args.dataset else {}
     sources = identity.notebooks(args.dataset)
     folder = Path("reports/notebooks") / (args.dataset or "exact")
     # A short path, as that of a socket has at most 107 characters. Kernels use it until the last worker has ended.
     sockets = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, sockets, ignore_errors=True)
+    # Of kernels; they need no home folder.
+    os.environ |= {"PYTHONPATH": str(Path.cwd()), "JUPYTER_RUNTIME_DIR": str(sockets)}
     work = partial(execute, folder=folder, sockets=sockets, parameters=parameters)
     parallel(work, sources, units=[1] * len(sources), unit="notebooks", n_workers=cli.n_workers())
 

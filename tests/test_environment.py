@@ -10,12 +10,15 @@ from argparse import Namespace
 from itertools import product
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 from ruamel.yaml import YAML
 
 from robacc import params
 from robacc.datasets import facts
+from robacc.report import plotting
 from stages import claims, environment, identity
+from stages.figures import kernel_of_this_python
 from tests import results_made_up
 from tests.test_stage_report import EXACT, PIXEL, figures
 
@@ -90,14 +93,34 @@ def of_another_user(home: Path) -> dict[str, str]:
 # fault: MPLBACKEND in the environment
 # fault: JUPYTER_PATH with another python3 kernel
 def test_the_environment_of_another_user_changes_no_byte(tmp_path):
-    path, none = {"PATH": os.environ["PATH"]}, tmp_path / "none"
-    first = made(project(tmp_path / "first"), {**path, "HOME": str(none), "LANG": "C.UTF-8"}, 0o022)
+    path = {"PATH": os.environ["PATH"]}
+    first = made(project(tmp_path / "first"), {**path, "HOME": "/dev/null/none", "LANG": "C.UTF-8"}, 0o022)
     env = of_another_user(tmp_path / "home")
     deeper = project(tmp_path / "a folder" / "with é" / "second")
     shutil.copy(env["MATPLOTLIBRC"], deeper)
     assert made(deeper, {**path, **env}, 0o077) == first
     assert f"reports/notebooks/{DATASET}/{NOTEBOOK}" in first
     assert (deeper / f"reports/figures/{DATASET}/robust-accuracy-b.png").read_bytes() != PIXEL
+
+
+# fault: a user's matplotlibrc
+def test_figures_begin_from_matplotlibs_own_style():
+    with mpl.rc_context():
+        plotting.use_style()
+        own = dict(mpl.rcParams)
+    with mpl.rc_context({"text.usetex": True, "savefig.transparent": True, "font.size": 20, "image.cmap": "gray"}):
+        plotting.use_style()
+        assert dict(mpl.rcParams) == own
+
+
+# fault: JUPYTER_PATH with another python3 kernel
+def test_a_notebook_runs_in_the_interpreter_of_its_stage(tmp_path, monkeypatch):
+    file = tmp_path / "kernels/python3/kernel.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(BROKEN))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    manager = kernel_of_this_python()(kernel_name="python3")
+    assert manager.kernel_spec.argv[0] == sys.executable
 
 
 def test_the_environment_of_a_stage_is_the_same_for_every_user(tmp_path):
