@@ -29,7 +29,7 @@ def train(target: Path) -> None:
 
     from robacc import balls, params, plan
     from robacc.images import loading
-    from robacc.nets.model import predict
+    from robacc.nets.model import eval_mode
     from robacc.training.jobs import Job
     from robacc.training.train import train as run
 
@@ -39,11 +39,10 @@ def train(target: Path) -> None:
     job = Job(balls.parse("linf-0.1"), len(images.y), seed=0)
     progress = run(job, images, recipe, log_every=N_STEPS, checkpoint=target / "none", checkpoint_every=N_STEPS)
     x, y = tests.batch(torch.arange(len(tests.y)))
-    with torch.no_grad():
-        logits = torch.cat([predict(progress.model, part) for part in x.split(500)])
+    with torch.no_grad(), eval_mode(progress.model):
+        logits = torch.cat([progress.model(part) for part in x.split(500)])
     weights = torch.cat([value.flatten() for value in progress.model.state_dict().values()])
-    first = torch.tensor([progress.log[-1]["loss"]])
-    np.savez(target / "net.npz", logits=logits, weights=weights, y=y, loss=first)
+    np.savez(target / "net.npz", logits=logits, weights=weights, y=y)
 
 
 def main() -> None:
