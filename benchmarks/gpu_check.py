@@ -429,7 +429,7 @@ def torchrun(table: Table, settings: list[str]) -> None:
                 if done.returncode:
                     lines = [line for line in done.stderr.splitlines() if re.search(r"Error\b", line)]
                     raise RuntimeError(lines[0] if lines else done.stderr[-300:])
-                several = json.loads(out.read_text())
+                several = json.loads(out.read_text(encoding="utf-8"))
             alone = in_child(two_steps, setting)
             gap = max(abs(one / other - 1) for one, other in zip(several, alone, strict=True))
             losses = " ".join(f"{loss:.5f}" for loss in several)
@@ -456,7 +456,7 @@ def machine() -> tuple[str, dict]:
 def processor() -> str:
     """Return the name of the processor, as Linux gives it."""
     file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 
@@ -542,7 +542,7 @@ def main() -> None:
         with world(hardware.device_type(setting)) as among:
             losses = two_steps(setting, among)
             if among.rank == 0:
-                Path(out).write_text(json.dumps(losses))
+                Path(out).write_text(json.dumps(losses), encoding="utf-8")
         return
     name, about = machine()
     table = Table(FOLDER / re.sub(r"[^a-z0-9]+", "-", name.lower()), time.monotonic() + 60 * args.minutes)

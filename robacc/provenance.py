@@ -32,6 +32,10 @@ def _file(module: str) -> Path:
     return ROOT / f"{module.replace('.', '/')}.py"
 
 
+def _source(module: str) -> str:
+    return _file(module).read_text(encoding="utf-8")
+
+
 def is_module(name: str) -> bool:
     """Return whether the dotted `name` is a module of this project, not a package or function."""
     return name.split(".", maxsplit=1)[0] in PACKAGES and _file(name).exists()
@@ -103,7 +107,7 @@ def closure(*modules: str) -> list[str]:
     frontier = set(modules)
     while frontier:
         found |= frontier
-        names = set().union(*(imports(_file(module).read_text()) for module in frontier))
+        names = set().union(*(imports(_source(module)) for module in frontier))
         frontier = {name for name in names if is_module(name)} - found - PASS_ON
     return sorted(found)
 
@@ -115,7 +119,7 @@ def code_hash(*modules: str) -> str:
     """
     digest = hashlib.sha256()
     for module in closure(*modules):
-        digest.update(f"{module}\0{_parsed(_file(module).read_text())[1]}\0".encode())
+        digest.update(f"{module}\0{_parsed(_source(module))[1]}\0".encode())
     return digest.hexdigest()
 
 
@@ -124,9 +128,9 @@ def libraries(*modules: str) -> list[str]:
 
     The lock is used because installed versions have local names. Examples are torch 2.14.1+cpu and 2.14.1+cu130.
     """
-    names = set().union(*(imports(_file(module).read_text()) for module in closure(*modules)))
+    names = set().union(*(imports(_source(module)) for module in closure(*modules)))
     wanted = {DECIDING[top] for name in names if (top := name.split(".")[0]) in DECIDING}
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     return sorted(line for line in lines if re.split(r"[=<>~! ;\[]", line)[0] in wanted)
 
 

@@ -37,8 +37,6 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
     """Parse the command line and call `main`; turn an error of the user's into one line and exit code 1."""
     args = arguments.parse_args()
     stage = Path(sys.argv[0]).stem
-    # Before numpy and torch load: the last bits of a sum depend on the number of threads.
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     if "DVC_STAGE" in os.environ:  # not a command of the user's own, which may outlive the shell that started it
         machine.end_with_parent(
             f"{stage}: DVC was killed, so the stage ends; `dvc repro` goes on from the last checkpoints"

@@ -11,6 +11,20 @@ from pathlib import Path
 from stages import cli, identity
 
 
+def kernel_of_this_python() -> type:
+    """Return the kernel manager that starts the interpreter of this stage, whatever kernels a user has installed."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import default
+
+    class OfThisPython(AsyncKernelManager):
+        @default("kernel_spec_manager")
+        def _search_no_folder(self) -> KernelSpecManager:
+            return KernelSpecManager(kernel_dirs=[])  # what is left is ipykernel beside this module
+
+    return OfThisPython
+
+
 def execute(source: Path, on_progress, *, folder: Path, sockets: Path, parameters: dict[str, str]) -> None:  # noqa: ANN001
     """Write `folder`/<name>.ipynb, executed, and the figures that the notebook saves."""
     import nbformat
@@ -31,6 +45,7 @@ def execute(source: Path, on_progress, *, folder: Path, sockets: Path, parameter
             log_output=False,
             cwd=".",
             config=by_file,
+            kernel_manager_class=kernel_of_this_python(),
         )
         strip(notebook)
         nbformat.write(notebook, target)
@@ -51,15 +66,14 @@ def main(args: argparse.Namespace) -> None:
     """Write reports/notebooks/<dataset, or exact>/ and reports/figures/ there; the first error ends the stage."""
     from robacc.parallel import parallel
 
-    profile = Path(".ipython").resolve()
-    os.environ |= {"IPYTHONDIR": str(profile), "PYTHONPATH": str(Path.cwd())}
-    os.environ.setdefault("MPLCONFIGDIR", str(profile / "profile_default"))
     parameters = {"dataset": args.dataset} if args.dataset else {}
     sources = identity.notebooks(args.dataset)
     folder = Path("reports/notebooks") / (args.dataset or "exact")
     # A short path, as that of a socket has at most 107 characters. Kernels use it until the last worker has ended.
     sockets = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, sockets, ignore_errors=True)
+    # Of kernels; they need no home folder.
+    os.environ |= {"PYTHONPATH": str(Path.cwd()), "JUPYTER_RUNTIME_DIR": str(sockets)}
     work = partial(execute, folder=folder, sockets=sockets, parameters=parameters)
     parallel(work, sources, units=[1] * len(sources), unit="notebooks", n_workers=cli.n_workers())
 

@@ -42,12 +42,12 @@ def every_stage() -> Iterator[tuple[str, str | None]]:
 def notebooks(dataset: str | None) -> list[Path]:
     """Return the notebooks that are drawn for a data set, those with a cell tagged "parameters", or the others."""
     files = sorted(Path("notebooks").glob("*.ipynb"))
-    return [file for file in files if ('"parameters"' in file.read_text()) == (dataset is not None)]
+    return [file for file in files if ('"parameters"' in file.read_text(encoding="utf-8")) == (dataset is not None)]
 
 
 def sources(file: Path) -> list[str]:
     """Return the cells of a notebook as they are shown, text and code."""
-    return ["".join(cell["source"]) for cell in json.loads(file.read_text())["cells"]]
+    return ["".join(cell["source"]) for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]]
 
 
 def modules(stage: str, dataset: str | None, p: Params) -> list[str]:
@@ -71,7 +71,7 @@ def modules(stage: str, dataset: str | None, p: Params) -> list[str]:
 
 def code(file: Path) -> list[str]:
     """Return the code cells of a notebook."""
-    cells = json.loads(file.read_text())["cells"]
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
@@ -94,5 +94,5 @@ def check(stage: str, dataset: str | None, p: Params) -> None:
         if module.startswith("robacc."):  # the stage's own script runs already
             import_module(module)
     file = FOLDER / name(stage, dataset)
-    if not file.exists() or file.read_text().strip() != stage_hash(stage, dataset, p):
+    if not file.exists() or file.read_text(encoding="utf-8").strip() != stage_hash(stage, dataset, p):
         raise ValueError(f"expected the code that {file} names, got code changed since; run `dvc repro` without -s")

@@ -10,7 +10,7 @@ from stages import cli, identity
 
 def ledger(name: str) -> list[dict]:
     """Return the claims decided from results/<name>/."""
-    return json.loads((Path("results") / name / "ledger.json").read_text())["claims"]
+    return json.loads((Path("results") / name / "ledger.json").read_text(encoding="utf-8"))["claims"]
 
 
 def training(p: Params, dataset: str) -> dict:
@@ -73,7 +73,7 @@ def hashes(titles: dict[str, str]) -> dict[str, str]:
             named[f"{title}, {kind} data, SHA-256"] = file_hash(Path("data") / dataset / f"{split}.safetensors")
         for what, stage in {"training": "train", "evaluation": "evaluate", "pictures": "visualize"}.items():
             file = identity.FOLDER / identity.name(stage, dataset)
-            named[f"{title}, code of {what}"] = file.read_text().strip()
+            named[f"{title}, code of {what}"] = file.read_text(encoding="utf-8").strip()
     return {**named, "Parameters, SHA-256": file_hash(Path("params.yaml"))}
 
 

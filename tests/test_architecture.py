@@ -19,7 +19,7 @@ from tests import graph
 ROOT = Path(__file__).parent.parent
 LIBRARY = sorted(file for file in (ROOT / "robacc").rglob("*.py") if file.name != "__init__.py")
 STAGES = sorted(file for file in (ROOT / "stages").glob("*.py") if file.name != "__init__.py")
-PARTS = [ROOT / "stages" / name for name in ("cli.py", "identity.py")]  # of every stage, no stages themselves
+PARTS = [ROOT / "stages" / name for name in ("cli.py", "environment.py", "identity.py")]  # no stages
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # Which room of the house imports which: a file of robacc/, or a folder. A new room has to be entered here.
@@ -115,7 +115,7 @@ def test_the_library_imports_no_stage(file):
 @each(STAGES)
 def test_stages_import_no_other_stage(file):
     others = {name for name in imported(tree(file)) if name.startswith("stages.")}
-    assert others <= {"stages.cli", "stages.identity"}
+    assert others <= {f"stages.{part.stem}" for part in PARTS}
 
 
 @each([*LIBRARY, *STAGES])
@@ -194,7 +194,7 @@ def test_every_stage_has_a_hash_and_every_hash_a_stage():
     assert set(identity.every_stage()) - in_graph == set(), "dvc.yaml lacks these stages"
     assert in_graph - set(identity.every_stage()) == set(), "stages.identity does not know these stages"
     assert {file.stem for file in STAGES} - {stage for stage, _ in in_graph} == {
-        "check", "cli", "code", "identity", "train_distributed",
+        "check", "cli", "code", "environment", "identity", "train_distributed",
     }  # fmt: skip
 
 
@@ -270,6 +270,20 @@ def test_no_absolute_paths(file):
     constants = [node for node in ast.walk(tree(file)) if isinstance(node, ast.Constant) and node not in inner]
     strings = [node.value for node in constants if isinstance(node.value, str)]
     assert [text for text in strings if re.match(r"/\w|[A-Za-z]:\\|~|file:/", text)] == []
+
+
+# Functions named `open` that open no text.
+OPEN_OTHERS = {"Image", "tarfile", "zipfile"}
+
+
+# fault: locale ISO-8859-1, ASCII locale
+@each([*LIBRARY, *STAGES, *sorted((ROOT / "benchmarks").glob("*.py"))])
+def test_text_files_are_read_and_written_in_utf_8(file):
+    for call in (node for node in ast.walk(tree(file)) if isinstance(node, ast.Call)):
+        of, _, name = ast.unparse(call.func).rpartition(".")
+        binary = any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in call.args)
+        text = (name in ("read_text", "write_text") and of) or (name == "open" and of not in OPEN_OTHERS and not binary)
+        assert not text or "encoding" in {keyword.arg for keyword in call.keywords}, ast.unparse(call)
 
 
 @each([*LIBRARY, *STAGES])

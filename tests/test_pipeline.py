@@ -148,7 +148,7 @@ def clone(tmp_path_factory):
     clone.run("git", "config", "user.email", "test@example.org")
     clone.run("git", "config", "user.name", "test")
     clone.configure(SMOKE)
-    clone.env |= {"PYTHONPATH": str(ROOT / "tests" / "recorder"), "ROBACC_RECORD": str(clone.record)}
+    clone.env |= {"PYTHONPATH": str(folder / "tests" / "recorder"), "ROBACC_RECORD": str(clone.record)}
     clone.run("dvc", "repro")
     del clone.env["PYTHONPATH"], clone.env["ROBACC_RECORD"]
     clone.run("git", "add", "-A")

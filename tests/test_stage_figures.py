@@ -28,8 +28,10 @@ PER_DATA_SET = {
 def notebook(tmp_path, monkeypatch):
     """Return what writes notebooks/<name>.ipynb of one cell, after one with the parameter `dataset` if it has one."""
     monkeypatch.chdir(tmp_path)
-    for variable in ("IPYTHONDIR", "PYTHONPATH", "MPLCONFIGDIR"):
+    for variable in ("PYTHONPATH", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(variable, "")  # the stage sets them; this puts them back
+    for variable in ("IPYTHONDIR", "MPLCONFIGDIR"):
+        monkeypatch.setenv(variable, str(tmp_path / "profile"))
     Path("notebooks").mkdir()
 
     def write(name: str, code: str, *, parameter: bool = True) -> None:

@@ -22,7 +22,11 @@ NORM_LABELS = {norm: rf"$\ell_{norm[1:]}$".replace("inf", r"\infty") for norm in
 
 
 def use_style() -> None:
-    """Set fonts, lines and grid for all figures, and make SVG files the same in every run."""
+    """Set fonts, lines and grid for all figures, whatever a user's matplotlibrc says.
+
+    SVG files are the same in every run.
+    """
+    matplotlib.rcdefaults()
     plt.rcParams.update(
         {
             "font.size": 10,
