@@ -5,5 +5,6 @@ import sys
 from stages import environment
 
 # Python imports a package before its modules, so `python -m stages.train` has loaded no library yet.
-if sys.argv[:1] == ["-m"]:
+# An older Python than 3.11 starts `stages.install` alone, which says so.
+if sys.argv[:1] == ["-m"] and sys.version_info >= (3, 11):  # noqa: UP036
     environment.enter()

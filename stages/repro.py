@@ -1,0 +1,139 @@
+"""Run `dvc repro` alone in this checkout, after a check of params.yaml; the Makefile's targets call this."""
+
+import argparse
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from robacc import files, params
+from stages import cli
+
+PARAMS = Path("params.yaml")
+LOCK = Path(".dvc/tmp/repro")
+
+
+class Checkout:
+    """The checkout, held by its lock."""
+
+    def __init__(self, lock: int) -> None:
+        """Keep the lock's file descriptor."""
+        self._lock = lock
+
+    def dvc(self, *words: str) -> None:
+        """Run DVC, and end as it does if it fails.
+
+        DVC hears Ctrl-C itself and ends in order, so this process waits for it. It holds the lock too, in case this
+        process is killed.
+        """
+        signal.signal(signal.SIGINT, lambda *_: None)
+        running = subprocess.Popen(["dvc", *words], pass_fds=[self._lock])
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: running.send_signal(number))
+        if code := running.wait():
+            raise SystemExit(code)
+
+
+@contextmanager
+def alone() -> Iterator[Checkout]:
+    """Hold this checkout against a second run of its pipeline.
+
+    Raises BlockingIOError, with the process that holds it, if there is one.
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            other = lock.read().strip()
+            raise BlockingIOError(
+                f"{other} runs the pipeline in this checkout; wait for it, or use a second clone"
+            ) from None
+        except OSError:
+            pass  # a file system without such locks: DVC's own has to do
+        lock.truncate(0)
+        print(f"process {os.getpid()} on {socket.gethostname()}", file=lock, flush=True)
+        yield Checkout(lock.fileno())
+
+
+def must_have_remote() -> None:
+    """Raise OSError, with what to do, if there is no DVC remote or the package that it needs."""
+    from dvc.config import NoRemoteError
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            repo.cloud.get_remote()
+    except NoRemoteError:
+        raise OSError("expected a DVC remote, found none; run `dvc remote add -d shared <a folder or URL>`") from None
+    except ImportError as error:
+        what = str(error).partition(":")[0]
+        raise OSError(f"DVC's remote: {what}; run `.venv/bin/pip install` with that name") from None
+
+
+def with_values(text: str, values: list[str]) -> str:
+    """Return the text of params.yaml with `values`, each as in run.cifar10=[cifar10]; comments stay."""
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 4096
+    document = yaml.load(text)
+    for value in values:
+        key, _, new = value.partition("=")
+        *sections, last = key.split(".")
+        section = document
+        for name in sections:
+            section = section[name]
+        section[last] = yaml.load(new)
+    changed = StringIO()
+    yaml.dump(document, changed)
+    return changed.getvalue()
+
+
+@contextmanager
+def parameters(values: list[str]) -> Iterator[None]:
+    """Set values in params.yaml. They stay after success; after anything else the file is as it was.
+
+    What was edited in the file meanwhile stays in any case.
+    """
+    before = PARAMS.read_bytes()
+    params.load()
+    after = with_values(before.decode(), values).encode() if values else before
+    if after == before:
+        yield
+        return
+    try:
+        files.write_text(after.decode(), PARAMS)
+        params.load()
+        yield
+    except BaseException:
+        if PARAMS.read_bytes() == after:
+            files.write_text(before.decode(), PARAMS)
+        raise
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the targets, or all, and say where the report is."""
+    with alone() as checkout:
+        if args.pull:
+            must_have_remote()
+        with parameters(args.set):
+            options = [f"--{name}" for name in ("pull", "quiet") if getattr(args, name)]
+            checkout.dvc("repro", *options, *args.targets)
+    if args.targets in ([], ["report"]):
+        print(f"The report: {Path('reports/index.html').resolve()}")
+
+
+if __name__ == "__main__":
+    arguments = cli.parser(__doc__)
+    arguments.add_argument("targets", nargs="*")
+    arguments.add_argument("--set", action="append", default=[], metavar="run.cifar10=[cifar10]")
+    arguments.add_argument("--pull", action="store_true", help="take from the DVC remote what it has")
+    arguments.add_argument("--quiet", action="store_true")
+    cli.run(main, arguments)
