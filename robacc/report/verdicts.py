@@ -34,7 +34,7 @@ def tables(exact: list[dict], trained: dict[str, list[dict]], not_run: list[str]
     earlier = {title for title, claims in trained.items() if _is_earlier(claims)}
     headings = [f"{title}, {EARLIER}" if title in earlier else title for title in trained]
     by_set = {title: {claim["id"]: claim for claim in claims} for title, claims in trained.items()}
-    every = by_number(list({id: claim for claims in by_set.values() for id, claim in claims.items()}.values()))
+    every = by_number(list({claim["id"]: claim for claims in trained.values() for claim in claims}.values()))
     rows = []
     for claim in every:
         cells = [_words(of[claim["id"]]) if claim["id"] in of else "" for of in by_set.values()]
@@ -62,4 +62,4 @@ def fill(text: str, content: str) -> str:
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"expected the line {BEGIN} and after it {END}, each once; put them back")
-    return f"{text.split(BEGIN)[0]}{BEGIN}\n\n{content}\n\n{END}{text.split(END)[1]}"
+    return f"{text.split(BEGIN, maxsplit=1)[0]}{BEGIN}\n\n{content}\n\n{END}{text.split(END)[1]}"
