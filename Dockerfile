@@ -4,8 +4,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends chromium git iproute2 make \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /robacc
-# First what the environment is made from, so that an edit of anything else keeps it.
-COPY Makefile requirements.lock ./
-RUN make .venv/ready
 COPY . .
+# Sets up the environment. The downloads stay on the machine that builds, for the next time.
+RUN --mount=type=cache,target=/root/.cache/pip make check
 CMD ["make", "repro"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Commands that are run by a test in other words: on fewer balls, with another remote.
 ELSEWHERE = {
     "dvc exp run -S 'balls.mnist=[standard,l2-0.5,l2-1.5,l2-2.5,l2-3.5,linf-0.1,linf-0.2,linf-0.3]'": (
@@ -30,11 +30,11 @@ def commands() -> list[Command]:
     """Return every line of every shell block, which is a block without a language."""
     found = []
     for page in PAGES:
-        for block in re.findall(r"^```\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
-            for line in block.splitlines():
-                text, _, comment = line.partition(" # ")
-                reason = re.search(r"(?i)not in the tests: (\S.*)", comment)
-                found.append(Command(page.name, text.strip(), reason and reason[1]))
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+        for line in "".join(block for language, block in blocks if not language).splitlines():
+            text, _, comment = line.partition(" # ")
+            reason = re.search(r"(?i)not in the tests: (\S.*)", comment)
+            found.append(Command(page.name, text.strip(), reason and reason[1]))
     return found
 
 

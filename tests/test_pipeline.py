@@ -16,6 +16,7 @@ from robacc.files import read_arrays
 from robacc.images import loading
 from robacc.images.sample import balanced_order
 from stages import identity
+from tests import documented
 
 ROOT = Path(__file__).parent.parent
 SMOKE = {
@@ -279,6 +280,17 @@ def test_metrics_and_plots_have_names(clone):
     shown = clone.run("dvc", "plots", "show", "--json", "--out", "dvc_plots")
     assert "results/curves/mnist-l2-1.5/seed101-natural0.5.csv" in shown.replace("\\\\", "/")
     assert "mnist-l2-1.5" in clone.run("dvc", "exp", "show", "--csv")
+
+
+def test_the_commands_of_the_documentation_run_as_they_stand(clone):
+    # fault: a command that a page prints does not work
+    (clone.folder / ".venv").symlink_to(sys.prefix)
+    clone.env["MAKEFLAGS"] = "READY= PYTHON=true"  # the environment is there
+    for command in documented.to_run():
+        clone.run("bash", "-c", f"source .venv/bin/activate && {command}")
+    del clone.env["MAKEFLAGS"]
+    (clone.folder / ".venv").unlink()
+    clone.run("git", "checkout", "-q", ".")
 
 
 def test_a_stage_repeats_bit_by_bit(clone):

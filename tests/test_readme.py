@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -176,16 +175,12 @@ def test_the_workflow_runs_the_checks_and_the_tests():
     assert f">={job['strategy']['matrix']['python'][0]}" == oldest
 
 
-def test_the_image_sets_up_the_environment_from_what_it_copies_first(tmp_path):
-    lines = [line for line in (ROOT / "Dockerfile").read_text("utf-8").splitlines() if not line.startswith(("#", " "))]
-    words = [line.split(maxsplit=1)[0] for line in lines]
-    assert words == ["FROM", "RUN", "WORKDIR", "COPY", "RUN", "COPY", "CMD"]
-    for name in lines[3].split()[1:-1]:
-        shutil.copy(ROOT / name, tmp_path)
-    dry = [*lines[4].removeprefix("RUN ").split(), "--dry-run"]
-    done = subprocess.run(dry, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "-r requirements.lock" in done.stdout
+def test_the_image_sets_up_its_environment_and_runs_the_default():
+    text = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert [line.split()[0] for line in lines] == ["FROM", "RUN", "WORKDIR", "COPY", "RUN", "CMD"]
+    assert lines[0].startswith("FROM python:3.11")
+    assert lines[4].endswith(" make check")
     assert json.loads(lines[-1].removeprefix("CMD ")) == ["make", "repro"]
 
 
