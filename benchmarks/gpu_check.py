@@ -55,7 +55,7 @@ from robacc.training.jobs import Job
 from robacc.training.world import World
 
 FOLDER = Path("benchmarks/gpu")
-# Operations a second of one GPU that the estimates of the README assumed before any GPU was at hand.
+# Operations a second of one GPU that the estimates of docs/costs.md assumed before any GPU was at hand.
 ASSUMED = {"mnist": 5e12, "cifar10": 5e12, "restricted_imagenet": 25e12}
 SHORT = {"mnist": "mnist-laptop", "cifar10": "cifar10-paper"}  # the recipes of the short trainings
 PARTS = ["choice", "step", "torchrun", "learn"]
@@ -185,7 +185,7 @@ def timed_steps(images: Timed, job: Job, recipe: Recipe, chosen: Hardware, sizes
 def step(p: Params, dataset: str, ball: Ball, chosen: Hardware, sizes: Sizes) -> dict:
     """Return time, speed and memory of a step of the paper's recipe, in the training loop with made-up images.
 
-    Operations are counted as the README does: (4 x attack steps + 6) x multiply-adds an image.
+    Operations are counted as docs/costs.md does: (4 x attack steps + 6) x multiply-adds an image.
     """
     recipe = p.recipes[facts.of(dataset).paper_recipe]
     n_steps = training.n_steps(recipe, p.datasets[dataset].n_train)

@@ -17,6 +17,7 @@ from robacc.files import read_arrays
 from robacc.images import loading
 from robacc.images.sample import balanced_order
 from stages import identity
+from tests import documented
 
 ROOT = Path(__file__).parent.parent
 SMOKE = {
@@ -294,6 +295,17 @@ def test_the_page_of_plots_has_titles_and_loads_nothing_from_a_network(clone):
     ):
         assert title in page, f"no plot has the title {title!r}"
     assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=.?https?://", page)
+
+
+def test_the_commands_of_the_documentation_run_as_they_stand(clone):
+    # fault: a command that a page prints does not work
+    (clone.folder / ".venv").symlink_to(sys.prefix)
+    clone.env["MAKEFLAGS"] = "READY= PYTHON=true"  # the environment is there
+    for command in documented.to_run():
+        clone.run("bash", "-c", f"source .venv/bin/activate && {command}")
+    del clone.env["MAKEFLAGS"]
+    (clone.folder / ".venv").unlink()
+    clone.run("git", "checkout", "-q", ".")
 
 
 def test_a_stage_repeats_bit_by_bit(clone):
