@@ -170,7 +170,9 @@ def looks_like_another_class(numbers: pd.DataFrame, *, dataset: str, confidence:
             ("judged_nearest", "", "share whose nearest training image has the new class", 0),
         ):
             ours = _values(numbers, quantity, "l2", norm, eps)
-            parts.append(Part(norm, eps, place, f"{name}, {at}", ours["mean"].tolist(), int(ours.n.min()), direction, 0.5))
+            parts.append(
+                Part(norm, eps, place, f"{name}, {at}", ours["mean"].tolist(), int(ours.n.min()), direction, 0.5)
+            )
         name = f"share that the robust judge gives the new class, {at}"
         parts.append(_gain(numbers, "judged_robust", "l2", norm, eps, "against standard", name))
     return Claim(
@@ -198,7 +200,17 @@ def smooth_interpolation(numbers: pd.DataFrame, *, dataset: str, confidence: flo
         parts += [
             Part(norm, eps, "end", f"probability of the new class at the end of the path, {at}", ends, n, 1, 0.5),
             Part(norm, eps, "largest rise", f"its largest rise from one point to the next, {at}", rises, n, -1, 0.5),
-            Part(norm, eps, "largest fall", f"its largest fall, below 0 if it always rises, {at}", falls, n, -1, FALL, FALL),
+            Part(
+                norm,
+                eps,
+                "largest fall",
+                f"its largest fall, below 0 if it always rises, {at}",
+                falls,
+                n,
+                -1,
+                FALL,
+                FALL,
+            ),
         ]
     return Claim(
         "C13",

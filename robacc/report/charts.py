@@ -41,7 +41,9 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
     raw = (high - low) / n
     size = 10 ** math.floor(math.log10(raw))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= raw)
-    return [round(step * index, 10) for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return [
+        round(step * index, 10) for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    ]
 
 
 def _limits(series: list[Series]) -> tuple[float, float]:
@@ -106,8 +108,9 @@ def chart(
         ]
     labels = [f'<span class="tick y" style="top:{top(y)}%">{100 * y:g}</span>' for y in y_ticks]
     labels += [f'<span class="tick x" style="left:{left(x)}%">{escape(x_text(x))}</span>' for x in _apart(xs, left)]
+    sized = 'width="14" height="12" viewBox="-7 -6 14 12" aria-hidden="true"'
     legend = [
-        f'<li><svg class="s{index}{"" if each.line else " cross"}" width="14" height="12" viewBox="-7 -6 14 12" aria-hidden="true">'
+        f'<li><svg class="s{index}{"" if each.line else " cross"}" {sized}>'
         f'<path d="{SHAPES[index % len(SHAPES)] if each.line else CROSS}"/></svg>{escape(each.name)}</li>'
         for index, each in enumerate(series)
     ]
@@ -125,11 +128,12 @@ def chart(
         for x in xs
     ]
     said = escape(described(title, series, x_text))
-    return Markup(  # noqa: S704
+    return Markup(
         f'<div class="chart" data-values="{escape(json.dumps(values))}"><p class="title">{escape(title)}, %</p>'
         f'<div class="plot"><svg class="lines" viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">'
         f'{"".join(lines)}</svg><svg class="marks" role="img" aria-label="{said}">{"".join(marks)}</svg>'
-        f'{"".join(labels)}</div><p class="x-label">{escape(x_label)}</p><ul class="legend">{"".join(legend)}</ul></div>'
+        f'{"".join(labels)}</div><p class="x-label">{escape(x_label)}</p>'
+        f'<ul class="legend">{"".join(legend)}</ul></div>'
     )
 
 

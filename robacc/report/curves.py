@@ -7,7 +7,7 @@ from robacc.datasets import facts
 from robacc.paper import published
 from robacc.report.charts import Series, chart
 
-NAMES = {"l2": "ℓ2", "linf": "ℓ∞"}
+NAMES = {"l2": "\N{SCRIPT SMALL L}2", "linf": "\N{SCRIPT SMALL L}∞"}
 
 
 def eps_text(eps: float, dataset: str) -> str:
@@ -44,9 +44,7 @@ def by_size(sizes: pd.DataFrame, norm: str, dataset: str) -> Markup:
         series = [
             _curve(ball(norm, eps, dataset), of_eps, "n_train", **WIDEST) for eps, of_eps in rows.groupby("eps_train")
         ]
-        drawn.append(
-            chart(f"Standard accuracy, {title}", series, x_label="training images", x_text=_count, log=True)
-        )
+        drawn.append(chart(f"Standard accuracy, {title}", series, x_label="training images", x_text=_count, log=True))
     return Markup("").join(drawn)
 
 
@@ -55,7 +53,7 @@ def by_training_eps(accuracy: pd.DataFrame, others: pd.DataFrame, dataset: str) 
     rows = accuracy[(accuracy.norm_test == "none") & (accuracy.images == "all") & (accuracy.natural_fraction == 0)]
     comparable = published.of_paper(others, dataset)
     drawn = []
-    for norm in NAMES:
+    for norm, name in NAMES.items():
         own = rows[rows.norm_train.isin(["standard", norm])]
         if own.eps_train.nunique() < 2:
             continue
@@ -67,7 +65,7 @@ def by_training_eps(accuracy: pd.DataFrame, others: pd.DataFrame, dataset: str) 
             series.append(Series("published", there.eps.tolist(), (there.std_acc / 100).tolist(), line=False))
         drawn.append(
             chart(
-                f"Standard accuracy, training in {NAMES[norm]}",
+                f"Standard accuracy, training in {name}",
                 series,
                 x_label="training eps",
                 x_text=lambda eps: eps_text(eps, dataset),
@@ -96,13 +94,13 @@ def by_test_eps(accuracy: pd.DataFrame, dataset: str) -> Markup:
     """Return robust accuracy against the attack's eps, in each norm."""
     rows = accuracy[(accuracy.natural_fraction == 0) & (accuracy.images == "sample")]
     drawn = []
-    for norm in NAMES:
+    for norm, name in NAMES.items():
         attacked = rows[rows.norm_test.isin(["none", norm])]
         series = [
             _curve(ball(of.norm_train.iloc[0], of.eps_train.iloc[0], dataset), of, "eps_test", **WIDEST)
             for _, of in attacked.groupby("model", sort=False)
         ]
         if len(attacked.eps_test.unique()) > 1:
-            title, text = f"Accuracy under PGD in {NAMES[norm]}", lambda eps: eps_text(eps, dataset)
+            title, text = f"Accuracy under PGD in {name}", lambda eps: eps_text(eps, dataset)
             drawn.append(chart(title, series, x_label="eps of the attack", x_text=text, box=True))
     return Markup("").join(drawn)

@@ -59,7 +59,8 @@ def largest_eps(effects: list[dict]) -> list[dict]:
 
 
 def _joined(effects: list[dict], kind: str) -> str:
-    return "; ".join(f"training at {ball(effect)} {change(effect, kind)}" for effect in effects)
+    parts = [f"training at {ball(effect)} {change(effect, kind)}" for effect in effects]
+    return "; ".join(parts[:1] + [part.replace(f" points of {STANDARD}", " points") for part in parts[1:]])
 
 
 def _small_sets(effects: list[dict]) -> str:
@@ -69,8 +70,9 @@ def _small_sets(effects: list[dict]) -> str:
 
 
 def _full_set(effects: list[dict]) -> str:
-    shown = largest_eps(effects)
-    return f"On the full training set, {_joined(shown, 'C2')} ({seeds(shown)})."
+    """Return the effects that the headline leaves out."""
+    shown = [effect for effect in effects if effect not in largest_eps(effects)]
+    return f"On the full training set, {_joined(shown, 'C2')} ({seeds(shown)})." if shown else ""
 
 
 def _trend(effects: list[dict]) -> str:
@@ -89,12 +91,9 @@ def _half(effects: list[dict]) -> str:
 
 def _gradients(effects: list[dict]) -> str:
     shown = [effect for effect in effects if effect["place"] == "energy share"]
-    more = {True: "more", False: "less"}
-    parts = [
-        f"{abs(100 * effect['value']):.1f} points {more[effect['value'] >= 0]} after training at {ball(effect)} {interval(effect)}"
-        for effect in shown
-    ]
-    return f"The share of a gradient's energy on the image's structure, against standard training: {'; '.join(parts)} ({seeds(shown)})."
+    parts = [f"{100 * each['value']:+.1f} points after training at {ball(each)} {interval(each)}" for each in shown]
+    share = "The share of a gradient's energy on the image's structure, against standard training"
+    return f"{share}: {'; '.join(parts)} ({seeds(shown)})."
 
 
 def _shares(effects: list[dict], place: str, text: str) -> str:
@@ -127,6 +126,10 @@ def percents(measures: list[dict]) -> list[str]:
     return [f"{100 * measure['value']:.4g} %" for measure in measures]
 
 
+def _near(gap: float) -> str:
+    return f"within {gap:.2g} of p" if gap else "exactly p"
+
+
 def _exact(claim: dict) -> str:
     measures = claim["measures"]
     said = percents(measures)
@@ -135,11 +138,11 @@ def _exact(claim: dict) -> str:
             worst = max(measures, key=lambda measure: measure["value"])
             return f"The largest excess over the bound is {100 * worst['value']:.2f} points, {worst['name']}."
         case "C6":
-            return f"Both accuracies of sign(x1) are within {max(measure['value'] for measure in measures):.2g} of p."
+            return f"Both accuracies of sign(x1) are {_near(max(measure['value'] for measure in measures))}."
         case "C7":
             return (
                 f"The standard SVM has at least {said[0]} standard and at most {said[1]} robust accuracy. "
-                f"After adversarial training both are within {measures[2]['value']:.2g} of p."
+                f"After adversarial training both are {_near(measures[2]['value'])}."
             )
         case "C8":
             return f"Standard SVMs keep {said[0]} of their accuracy on perturbations that were made without them."
@@ -183,7 +186,8 @@ def headline(named: dict[str, list[dict]]) -> str:
     for name, claims in named.items():
         effects = [effect for claim in claims if claim["id"] == "C2" for effect in largest_eps(claim["effects"])]
         if effects:
-            parts.append(f"On {name}, {answer(claims)}: {_joined(effects, 'C2')}.")
+            full = f"on the full training set, {_joined(effects, 'C2')} ({seeds(effects)})"
+            parts.append(f"On {name}, {answer(claims)}: {full}.")
     return " ".join(parts) or "Not tested: no nets were trained."
 
 
