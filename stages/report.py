@@ -20,7 +20,7 @@ def training(p: Params, dataset: str) -> dict:
     from robacc import plan
     from robacc.balls import NORMS
     from robacc.datasets import facts
-    from robacc.report import page
+    from robacc.report import explorer, page
 
     folder, paper, trained = Path("results") / dataset, facts.of(dataset).paper_recipe, plan.balls(p, dataset)
     names = ("accuracy", "pictures", "sizes", "autoattack", "paired", "checks", "models")
@@ -40,6 +40,7 @@ def training(p: Params, dataset: str) -> dict:
         "margin": p.claims[dataset].margin,
         **page.data_source(Path("data") / dataset),
         "rule": page.picture_rule(pictures, dataset),
+        "explorer": explorer.explorer(Path("results/visualize"), tables["models"], dataset),
         **page.shown(dataset, tables),
     }
 
@@ -92,7 +93,9 @@ def main(_: argparse.Namespace) -> None:
     further = {run["name"]: run["claims"] for dataset, run in runs.items() if dataset != "mnist"}
     claims = page.by_number(ledger("exact") + (runs["mnist"]["claims"] if "mnist" in runs else []))
     titles = {dataset: run["name"] for dataset, run in runs.items()}
-    content = {"claims": claims, "hashes": hashes(titles), "runs": runs, "super_classes": SUPER_CLASSES, **exact(p)}
+    of_all = ledger("exact") + [claim for run in runs.values() for claim in run["claims"]]
+    content = {"claims_of_all": of_all, "exact_claims": ledger("exact"), "hashes": hashes(titles), **exact(p)}
+    content |= {"runs": runs, "super_classes": SUPER_CLASSES}
     published = pd.read_csv(must_exist(Path("data/published.csv")))
     text = page.render(Path("stages"), published=published, **content)
     write_text(text, Path("reports/index.html"))

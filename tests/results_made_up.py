@@ -170,7 +170,12 @@ def write_exact(root: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame([row]).to_csv(file, index=False)
     claim = {"id": "C6", "statement": "tight", "rule": "equal", "figure": "theory", "verdict": "reproduced"}
-    claim |= {"readings": [{"norm": "", "place": "", "verdict": "reproduced"}], "published": []}
+    claim |= {
+        "short": "tight",
+        "readings": [{"norm": "", "place": "", "verdict": "reproduced"}],
+        "published": [],
+        "effects": [],
+    }
     file = root / "results/exact/ledger.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"claims": [{**claim, "measures": [], "remark": ""}]}))

@@ -6,6 +6,7 @@ import pytest
 
 from robacc.paper import claims, claims_exact
 from robacc.paper.ledger import EQUAL, NOT_TESTED, OPPOSITE, REPRODUCED, UNDECIDED, difference
+from robacc.paper.published import Gains
 
 MNIST = {"dataset": "mnist", "confidence": 0.95}
 BALLS = [("standard", 0.0), ("l2", 0.5), ("l2", 1.5), ("linf", 0.1), ("linf", 0.3)]
@@ -87,7 +88,7 @@ SIZES = rows(lambda *_: 0.9, n_train=100)
 @pytest.mark.parametrize(("loss", "verdict"), [(-value, verdict) for value, verdict in WORDS])
 def test_c2_is_read_on_the_full_set_at_the_balls_of_params(loss, verdict):
     half = 0.0005 if verdict == EQUAL else 0.005
-    claim = claims.full_set(gains(0.05, loss, half), SIZES, balls=AT, margin=0.001, published=["a"])
+    claim = claims.full_set(gains(0.05, loss, half), SIZES, balls=AT, margin=0.001, published=Gains(["a"]))
     assert verdicts(claim) == {("l2", "at 0.5"): verdict, ("l2", "at 1.5"): verdict, ("linf", "at 0.3"): verdict}
     assert claim.verdict == f"l2: {verdict} at 0.5 and at 1.5; linf: {verdict}"
     assert claim.published == ["a"]
@@ -97,7 +98,7 @@ def test_c2_is_read_on_the_full_set_at_the_balls_of_params(loss, verdict):
 def test_c2_reads_norms_apart():
     table = gains(0.05, -0.02)
     table.loc[(table.norm == "linf"), ["low", "high", "low_narrow", "high_narrow"]] += 0.05
-    claim = claims.full_set(table, SIZES, balls=AT, margin=0.001, published=[])
+    claim = claims.full_set(table, SIZES, balls=AT, margin=0.001, published=Gains())
     assert claim.verdict == "l2: reproduced at 0.5 and at 1.5; linf: opposite"
 
 
@@ -135,7 +136,7 @@ def over_eps(slope, total, first=0.0, half=0.005):
 def test_c3_is_a_trend_and_a_total(moved, change, verdict):
     half = 0.0005 if verdict == EQUAL else 0.005
     claim = claims.decline_with_eps(
-        over_eps(**{"slope": -0.05, "total": -0.05, moved: change}, half=half), margin=0.001, published=[]
+        over_eps(**{"slope": -0.05, "total": -0.05, moved: change}, half=half), margin=0.001, published=Gains()
     )
     places = {"slope": "as a trend", "total": "in total"}
     assert verdicts(claim) == {
@@ -155,7 +156,7 @@ def test_c3_is_a_trend_and_a_total(moved, change, verdict):
     ],
 )
 def test_c3_says_what_happens_at_small_eps_and_is_not_decided_by_it(first, said):
-    claim = claims.decline_with_eps(over_eps(-0.05, -0.05, first), margin=0.001, published=[])
+    claim = claims.decline_with_eps(over_eps(-0.05, -0.05, first), margin=0.001, published=Gains())
     assert said in claim.remark
     assert set(verdicts(claim).values()) == {REPRODUCED}
 
@@ -181,7 +182,7 @@ def test_a_claim_without_models_is_not_tested():
     assert claims.half_and_half(table, balls=AT, margin=0.001, published=[]).verdict == NOT_TESTED
     nothing = table[table.norm == "none"]
     assert claims.small_sets(nothing, dataset="mnist", margin=0.001).verdict == NOT_TESTED
-    assert claims.decline_with_eps(nothing, margin=0.001, published=[]).verdict == NOT_TESTED
+    assert claims.decline_with_eps(nothing, margin=0.001, published=Gains()).verdict == NOT_TESTED
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_the_four_words_are_those_of_scipys_intervals(values, direction):
         expected = "reproduced" if above == (direction == 1) else "opposite"
     elif 0.43 < narrow[0] < narrow[1] < 0.55:
         expected = "equal"
-    part = Part("l2", "x", values, 10, direction, 0.49, 0.06)
+    part = Part("l2", 1.5, "end", "x", values, 10, direction, 0.49, 0.06)
     assert word(part, confidence=0.95) == expected
 
 

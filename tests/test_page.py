@@ -61,6 +61,23 @@ def test_each_word_of_a_verdict_has_its_colour():
     )
 
 
+# fault: a class named <script> in a folder of images
+def test_what_a_result_file_says_is_escaped():
+    table = page.html_table(pd.DataFrame({"<i>": ["<script>alert(1)</script>"]}), 'a "name"')
+    for html in (table, page.coloured("reproduced <script>")):
+        assert "<script" not in html
+        assert "&lt;script&gt;" in html
+    assert "<i>" not in table
+    assert 'aria-label="a &#34;name&#34;"' in table
+
+
+def test_the_measures_are_a_table_without_empty_columns():
+    table = page.measure_table(CLAIM)
+    assert list(table) == ["measure", "value", "interval", "n", "seeds"]
+    assert table.iloc[0].tolist() == ["gain", "+1.20 points", "[+1.00, +1.40]", "10,000", "3"]
+    assert "images random too" in page.measure_table({**CLAIM, "measures": [{**MEASURE, "both": [0.009, 0.015]}]})
+
+
 def test_seeds_are_counted_by_ball():
     table = pd.DataFrame({"model": [*"aaab"], "seed": [5, 6, 6, 5], "n_train": [100, 100, 300, 300]})
     assert page.seeds_text(table) == "1 to 2 seeds a ball"

@@ -33,8 +33,10 @@ TABLE = pd.DataFrame(
 
 
 def test_gains_are_within_a_source_and_of_the_papers_training():
-    assert published.gains(TABLE, "mnist") == ["linf eps 0.3: -0.40; l2 eps 1.5: +0.10 points (a)"]
-    assert published.gains(TABLE, "cifar10") == []
+    found = published.gains(TABLE, "mnist")
+    assert found.at == {("linf", 0.3): [pytest.approx(-0.004)], ("l2", 1.5): [pytest.approx(0.001)]}
+    assert found.lines == ["linf eps 0.3: -0.40; l2 eps 1.5: +0.10 points (a)"]
+    assert published.gains(TABLE, "cifar10") == published.Gains()
 
 
 def test_halves_are_compared_with_all_adversarial_training_of_the_same_source():
@@ -68,7 +70,7 @@ def test_the_committed_file_can_be_read_and_names_a_source_for_every_number():
     assert table.source.notna().all()
     assert set(table.dataset) <= {*facts.NAMES, "imagenet"}
     assert (rows.std_acc > 50).all()  # in percent
-    assert len(published.gains(table, "mnist")) == 2
+    assert len(published.gains(table, "mnist").lines) == 2
     paper = table[table.source.str.startswith("Tsipras")]
     assert set(paper.natural_fraction) == {0.0, 0.5}
 

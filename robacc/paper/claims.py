@@ -12,13 +12,24 @@ paper speaks of training on these data. The interval with test images random as 
 Standard accuracy is on all test images, and robust accuracy on the sample of them.
 """
 
+from typing import TypedDict
+
 import numpy as np
 import pandas as pd
 
 from robacc.datasets import facts
-from robacc.paper.ledger import EQUAL, OPPOSITE, REPRODUCED, UNDECIDED, Claim, Measure, Reading, word
+from robacc.paper.ledger import EQUAL, OPPOSITE, REPRODUCED, UNDECIDED, Claim, Measure, effect, of_measure, readings
+from robacc.paper.published import Gains
 
 NORMS = ("l2", "linf")  # the paper's; a further norm decides no claim
+
+
+class Place(TypedDict):
+    """Where an effect is read."""
+
+    norm: str
+    eps: float
+    place: str
 
 
 def paper_eps(table: pd.DataFrame, norm: str, dataset: str) -> float:
@@ -42,10 +53,6 @@ def _measure(row: pd.Series, name: str) -> Measure:
     return Measure(name, row.value, row.low, row.high, int(row.n), int(row.seeds), True, narrow, both)
 
 
-def _word(row: pd.Series, *, direction: int, margin: float) -> str:
-    return word((row.low, row.high), (row.low_narrow, row.high_narrow), direction=direction, margin=margin)
-
-
 def _of(contrasts: pd.DataFrame, kind: str) -> pd.DataFrame:
     rows = contrasts[(contrasts.contrast == kind) & contrasts.norm.isin(NORMS)]
     return rows.sort_values(["norm", "eps", "n_train"], kind="stable")
@@ -60,21 +67,24 @@ def small_sets(contrasts: pd.DataFrame, *, dataset: str, margin: float) -> Claim
     """Return claim C1 from the contrasts with standard training."""
     rows = _of(contrasts, "robust").rename(columns={"norm": "norm_train", "eps": "eps_train"})
     sizes = np.sort(rows.n_train.unique())
-    readings, measures = [], []
+    effects, measures = [], []
     for norm in _norms(rows):
         eps = paper_eps(rows, norm, dataset)
         for _, row in _trained(rows, norm, eps)[lambda own: own.n_train.isin(sizes[:-1][:2])].iterrows():
-            name = f"std_acc, {norm} eps {eps:g} minus standard, {row.n_train} images"
-            measures.append(_measure(row, name))
-            readings.append(Reading(norm, f"on {row.n_train} images", _word(row, direction=1, margin=margin)))
+            measure = _measure(row, f"std_acc, {norm} eps {eps:g} minus standard, {row.n_train} images")
+            measures.append(measure)
+            at: Place = {"norm": norm, "eps": eps, "place": f"on {row.n_train} images"}
+            effects.append(effect(measure, **at, direction=1, margin=margin))
     return Claim(
         "C1",
         "With few training samples, adversarial training raises standard accuracy.",
         "At the two smallest training-set sizes, the gain at the paper's eps is above 0.",
         "Figures 1, 6",
-        readings,
+        readings(effects),
         measures,
         "" if dataset == "mnist" else "The paper says this most clearly of MNIST.",
+        short="On few training images, robust training raises standard accuracy.",
+        effects=effects,
     )
 
 
@@ -100,14 +110,17 @@ def full_set(
     *,
     balls: list[tuple[str, float]],
     margin: float,
-    published: list[str],
+    published: Gains,
 ) -> Claim:
     """Return claim C2 from the contrasts with standard training, and the accuracies at every training-set size."""
     rows = _of(contrasts, "robust")
-    readings, measures = [], []
+    effects, measures = [], []
     for _, row in _at_balls(rows[rows.n_train == rows.n_train.max()], balls).iterrows():
-        measures.append(_measure(row, f"std_acc, {row.norm} eps {row.eps:g} minus standard, {row.n_train} images"))
-        readings.append(Reading(row.norm, f"at {row.eps:g}", _word(row, direction=-1, margin=margin)))
+        measure = _measure(row, f"std_acc, {row.norm} eps {row.eps:g} minus standard, {row.n_train} images")
+        measures.append(measure)
+        at: Place = {"norm": row.norm, "eps": row.eps, "place": f"at {row.eps:g}"}
+        others = published.at.get((row.norm, row.eps), [])
+        effects.append(effect(measure, **at, direction=-1, margin=margin, published=others))
     crossings = []
     for norm in _norms(sizes):
         for eps in np.sort(sizes[sizes.norm_train == norm].eps_train.unique()):
@@ -118,10 +131,12 @@ def full_set(
         "With the full training set, adversarial training lowers standard accuracy; the curves cross as n grows.",
         "On the full training set, the gain at the paper's eps and at the largest eps of the norm is below 0.",
         "Figures 1, 6",
-        readings,
+        readings(effects),
         measures,
         "Crossings: " + "; ".join(crossings) + ".",
-        published,
+        published.lines,
+        "On the full training set, robust training lowers standard accuracy.",
+        effects,
     )
 
 
@@ -133,23 +148,26 @@ CHANGES = {
 }
 
 
-def decline_with_eps(contrasts: pd.DataFrame, *, margin: float, published: list[str]) -> Claim:
+def decline_with_eps(contrasts: pd.DataFrame, *, margin: float, published: Gains) -> Claim:
     """Return claim C3 from the contrasts over the eps grid on the full training set."""
     steps, slopes, robust = (_of(contrasts, kind) for kind in ("step", "slope", "robust"))
-    readings, measures, findings = [], [], []
+    effects, measures, findings = [], [], []
     for _, slope in slopes.iterrows():
         norm = slope.norm
         total = robust[(robust.norm == norm) & (robust.eps == slope.eps) & (robust.n_train == slope.n_train)].iloc[0]
-        readings.append(Reading(norm, "as a trend", _word(slope, direction=-1, margin=margin)))
-        readings.append(Reading(norm, "in total", _word(total, direction=-1, margin=margin)))
-        measures.append(_measure(slope, f"std_acc, slope over the {norm} grid, per {slope.eps:g}"))
-        measures.append(_measure(total, f"std_acc, {norm} eps {slope.eps:g} minus eps 0"))
+        trend = _measure(slope, f"std_acc, slope over the {norm} grid, per {slope.eps:g}")
+        whole = _measure(total, f"std_acc, {norm} eps {slope.eps:g} minus eps 0")
+        measures += [trend, whole]
+        others = published.at.get((norm, slope.eps), [])
+        for measure, place, of_others in ((trend, "as a trend", []), (whole, "in total", others)):
+            at: Place = {"norm": norm, "eps": slope.eps, "place": place}
+            effects.append(effect(measure, **at, direction=-1, margin=margin, published=of_others))
         own = steps[steps.norm == norm]
         measures += [
             _measure(row, f"std_acc, {norm} eps {row.eps:g} minus eps {row.eps_base:g}") for _, row in own.iterrows()
         ]
         first = own.iloc[0]
-        change = CHANGES[_word(first, direction=1, margin=margin)]
+        change = CHANGES[of_measure(_measure(first, ""), direction=1, margin=margin)]
         findings.append(f"to {norm} eps {first.eps:g} standard accuracy {change}")
     return Claim(
         "C3",
@@ -157,10 +175,12 @@ def decline_with_eps(contrasts: pd.DataFrame, *, margin: float, published: list[
         "As a trend: the slope of the least-squares line over the eps grid, standard training at 0, is below 0. In total: the largest "
         "eps of the grid is below standard training. A rise at small eps decides neither, and is a finding.",
         "Figure 7",
-        readings,
+        readings(effects),
         measures,
         f"Finding at small eps, from standard training on: {'; '.join(findings)}." if findings else "",
-        published,
+        published.lines,
+        "Standard accuracy declines as the training eps grows.",
+        effects,
     )
 
 
@@ -168,12 +188,13 @@ def half_and_half(
     contrasts: pd.DataFrame, *, balls: list[tuple[str, float]], margin: float, published: list[str]
 ) -> Claim:
     """Return claim C4 from the contrasts of half natural with all adversarial batches."""
-    readings, measures = [], []
+    effects, measures = [], []
     for _, row in _at_balls(_of(contrasts, "half"), balls).iterrows():
-        measures.append(_measure(row, f"{row.kind}, half natural minus all adversarial, {row.norm} eps {row.eps:g}"))
+        measure = _measure(row, f"{row.kind}, half natural minus all adversarial, {row.norm} eps {row.eps:g}")
+        measures.append(measure)
         direction = 1 if row.kind == "std_acc" else -1
-        place = f"in {row.kind} at {row.eps:g}"
-        readings.append(Reading(row.norm, place, _word(row, direction=direction, margin=margin)))
+        at: Place = {"norm": row.norm, "eps": row.eps, "place": f"in {row.kind} at {row.eps:g}"}
+        effects.append(effect(measure, **at, direction=direction, margin=margin))
     return Claim(
         "C4",
         "Training half on natural, half on adversarial examples slightly raises standard accuracy and costs a similar "
@@ -181,7 +202,9 @@ def half_and_half(
         "At the paper's eps and at the largest eps of the norm: std_acc (on all test images) rises, and rob_acc at that eps (on the "
         "sample of them) falls.",
         "Table 4",
-        readings,
+        readings(effects),
         measures,
         published=published,
+        short="Half natural batches gain standard and lose robust accuracy.",
+        effects=effects,
     )

@@ -53,6 +53,7 @@ def weak_pixels(mass: pd.DataFrame, *, threshold: float) -> Claim:
         _decided(without_chance(all(holds))),
         measures,
         "This rule was written after a first look at the weights.",
+        short="Standard linear models use weakly correlated pixels, robust ones none.",
     )
 
 
@@ -86,6 +87,7 @@ def few_pixels(selection: pd.DataFrame) -> Claim:
         _decided(together(words)),
         measures,
         "This rule was written after a first look at the curves.",
+        short="A linear model on the most correlated pixels is robust.",
     )
 
 
@@ -126,6 +128,7 @@ def no_free_lunch(points: pd.DataFrame, frontier: pd.DataFrame, checks: pd.DataF
         _decided(without_chance(bool(holds))),
         measures,
         f"{len(checks)} Monte-Carlo checks, largest |z| {checks.z.abs().max():.1f}.",
+        short="Theorem 2.1: high standard accuracy forces low robust accuracy.",
     )
 
 
@@ -143,6 +146,7 @@ def tight(closed_forms: pd.DataFrame) -> Claim:
         "Theory figure",
         _decided(without_chance(all(measure.value < 1e-8 for measure in measures))),
         measures,
+        short="Theorem 2.1 is tight.",
     )
 
 
@@ -169,6 +173,7 @@ def opposite_optima(optimum: pd.DataFrame) -> Claim:
         measures,
         '"Any eps < 1" has to mean eta <= eps < 1: a weaker adversary leaves the weak features usable. And sign(x1) is the best of all '
         "unit-norm classifiers, not only of the symmetric ones, if p >= (1 + eta)/2.",
+        short="Theorem 2.2: standard and adversarial training have opposite optima.",
     )
 
 
@@ -194,4 +199,5 @@ def transfers(transfer: pd.DataFrame, *, confidence: float) -> Claim:
         [measure],
         f"By kind of victim and p: {text}. Boosted trees lean on x1 and keep much of their accuracy. This rule was written after a first "
         "look.",
+        short="Adversarial examples transfer between independently trained classifiers.",
     )

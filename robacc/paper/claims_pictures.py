@@ -17,13 +17,24 @@ models. So a standard judge's answer to a standard model's example says little a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 
 from robacc.datasets import facts
 from robacc.paper.claims import NORMS, paper_eps
-from robacc.paper.ledger import UNDECIDED, Claim, Measure, Reading, mean_over_seeds, together, verdict
+from robacc.paper.ledger import (
+    UNDECIDED,
+    Claim,
+    Effect,
+    Measure,
+    Reading,
+    effect,
+    mean_over_seeds,
+    together,
+    verdict,
+)
 
 SHARE, FALL = 0.05, 0.01  # within which a share, and the largest fall along a path, count as equal to their null value
 SCHOTT = (
@@ -36,11 +47,13 @@ SCHOTT = (
 class Part:
     """One part of a claim in one norm: the mean of `values`, one a seed, is above `null` (`direction` 1) or below (-1).
 
-    Within `margin` of `null` it counts as equal to it. `n` is the number of examples of a seed. A part with the
+    Within `margin` of `null` it counts as equal to it. `place` is a short `name`. `n` is the number of examples of a seed. A part with the
     direction 0 is shown and decides nothing.
     """
 
     norm: str
+    eps: float
+    place: str
     name: str
     values: Sequence[float]
     n: int
@@ -55,6 +68,18 @@ class Part:
             self.name, self.values, n=self.n, confidence=confidence, is_difference=self.is_difference
         )
 
+    def effect(self, confidence: float) -> Effect:
+        """Return the mean as an effect."""
+        return effect(
+            self.measure(confidence),
+            norm=self.norm,
+            eps=self.eps,
+            place=self.place,
+            direction=self.direction,
+            margin=self.margin,
+            null=self.null,
+        )
+
 
 def word(part: Part, *, confidence: float) -> str:
     """Return the verdict on a part; a single seed leaves it undecided."""
@@ -63,14 +88,24 @@ def word(part: Part, *, confidence: float) -> str:
     return verdict(part.values, direction=part.direction, margin=part.margin, null=part.null, confidence=confidence)
 
 
-def decided(parts: list[Part], *, confidence: float) -> tuple[list[Reading], list[Measure]]:
+class Decided(TypedDict):
+    """What the parts of a claim decide: its verdict in each norm, with the measures and the effects behind it."""
+
+    readings: list[Reading]
+    measures: list[Measure]
+    effects: list[Effect]
+
+
+def decided(parts: list[Part], *, confidence: float) -> Decided:
     """Return the verdict on a claim in each norm, and the measures of its parts."""
     words: dict[str, list[str]] = {}
+    effects = []
     for part in parts:
         if part.direction:
             words.setdefault(part.norm, []).append(word(part, confidence=confidence))
+            effects.append(part.effect(confidence))
     readings = [Reading(norm, "", together(of_norm)) for norm, of_norm in words.items()]
-    return readings, [part.measure(confidence) for part in parts]
+    return {"readings": readings, "measures": [part.measure(confidence) for part in parts], "effects": effects}
 
 
 def _values(
@@ -82,12 +117,14 @@ def _values(
     return rows[rows.position == position].sort_values("seed")[["seed", "mean", "n"]]
 
 
-def _gain(numbers: pd.DataFrame, quantity: str, of: str, norm: str, eps: float, name: str, unit: float = 1.0) -> Part:
+def _gain(
+    numbers: pd.DataFrame, quantity: str, of: str, norm: str, eps: float, place: str, name: str, unit: float = 1.0
+) -> Part:
     """Return the part that the quantity is above that of standard training, paired by seed, in units of `unit`."""
     ours, base = (_values(numbers, quantity, of, norm, at) for at in (eps, 0.0))
     pairs = ours.merge(base, on="seed", suffixes=("", "_base"))
     gaps, n = (pairs["mean"] - pairs["mean_base"]) / unit, min(pairs.n.min(), pairs.n_base.min())
-    return Part(norm, f"{name} minus standard", gaps.tolist(), int(n), is_difference=True)
+    return Part(norm, eps, place, f"{name} minus standard", gaps.tolist(), int(n), is_difference=True)
 
 
 def _balls(numbers: pd.DataFrame, dataset: str, quantity: str) -> list[tuple[str, float]]:
@@ -107,16 +144,17 @@ def gradients_align(numbers: pd.DataFrame, *, dataset: str, confidence: float) -
     parts = []
     for norm, eps in _balls(numbers, dataset, share):
         name = f"gradients' energy share on {place}, {norm} eps {eps:g}"
-        parts.append(_gain(numbers, share, "none", norm, eps, name))
+        parts.append(_gain(numbers, share, "none", norm, eps, "energy share", name))
         name = f"gradients' {norm} alignment as a share of eps, {norm} eps {eps:g}"
-        parts.append(_gain(numbers, "alignment", norm, norm, eps, name, unit=eps))
+        parts.append(_gain(numbers, "alignment", norm, norm, eps, "alignment", name, unit=eps))
     return Claim(
         "C11",
         "Loss gradients of robust models align with salient image structure; those of standard models look like noise.",
         f"The gradient's share of energy on {place} is above the standard model's. So is its alignment with the image "
         "(Etmann et al. 2019) in the norm of training.",
         "Figures 2, 10",
-        *decided(parts, confidence=confidence),
+        **decided(parts, confidence=confidence),
+        short="Loss gradients of robust models align with the image.",
     )
 
 
@@ -125,16 +163,18 @@ def looks_like_another_class(numbers: pd.DataFrame, *, dataset: str, confidence:
     parts = []
     for norm, eps in _balls(numbers, dataset, "judged_robust"):
         at = f"{norm} eps {eps:g}"
-        for quantity, name, direction in (
-            ("changed", "share of examples that change class", 0),
-            ("judged_robust", "share that the robust judge gives the new class", 1),
-            ("judged_standard", "share that the standard judge gives the new class", 1),
-            ("judged_nearest", "share whose nearest training image has the new class", 0),
+        for quantity, place, name, direction in (
+            ("changed", "", "share of examples that change class", 0),
+            ("judged_robust", "robust judge", "share that the robust judge gives the new class", 1),
+            ("judged_standard", "standard judge", "share that the standard judge gives the new class", 1),
+            ("judged_nearest", "", "share whose nearest training image has the new class", 0),
         ):
             ours = _values(numbers, quantity, "l2", norm, eps)
-            parts.append(Part(norm, f"{name}, {at}", ours["mean"].tolist(), int(ours.n.min()), direction, 0.5))
+            parts.append(
+                Part(norm, eps, place, f"{name}, {at}", ours["mean"].tolist(), int(ours.n.min()), direction, 0.5)
+            )
         name = f"share that the robust judge gives the new class, {at}"
-        parts.append(_gain(numbers, "judged_robust", "l2", norm, eps, name))
+        parts.append(_gain(numbers, "judged_robust", "l2", norm, eps, "against standard", name))
     return Claim(
         "C12",
         "Large-eps adversarial examples of robust models look like another class; those of standard models like noise.",
@@ -142,8 +182,9 @@ def looks_like_another_class(numbers: pd.DataFrame, *, dataset: str, confidence:
         "attacked model's new class to over half of them. The robust judge gives it to more of them than of the standard "
         "model's.",
         "Figures 3, 8, 9",
-        *decided(parts, confidence=confidence),
-        SCHOTT if dataset == "mnist" else "",
+        **decided(parts, confidence=confidence),
+        remark=SCHOTT if dataset == "mnist" else "",
+        short="Large-eps examples of robust models look like another class.",
     )
 
 
@@ -157,9 +198,19 @@ def smooth_interpolation(numbers: pd.DataFrame, *, dataset: str, confidence: flo
         n, at = int(points[-1].n.min()), f"{norm} eps {eps:g}"
         ends, rises, falls = points[-1]["mean"].tolist(), steps.max(0).tolist(), (-steps.min(0)).tolist()
         parts += [
-            Part(norm, f"probability of the new class at the end of the path, {at}", ends, n, 1, 0.5),
-            Part(norm, f"its largest rise from one point to the next, {at}", rises, n, -1, 0.5),
-            Part(norm, f"its largest fall, below 0 if it always rises, {at}", falls, n, -1, FALL, FALL),
+            Part(norm, eps, "end", f"probability of the new class at the end of the path, {at}", ends, n, 1, 0.5),
+            Part(norm, eps, "largest rise", f"its largest rise from one point to the next, {at}", rises, n, -1, 0.5),
+            Part(
+                norm,
+                eps,
+                "largest fall",
+                f"its largest fall, below 0 if it always rises, {at}",
+                falls,
+                n,
+                -1,
+                FALL,
+                FALL,
+            ),
         ]
     return Claim(
         "C13",
@@ -167,6 +218,7 @@ def smooth_interpolation(numbers: pd.DataFrame, *, dataset: str, confidence: flo
         "In large l2 balls, of the examples that change class, the robust judge's mean probability of the new class: it "
         "ends above 0.5, never rises by 0.5 from one point to the next, and never falls by 0.01.",
         "Figure 4",
-        *decided(parts, confidence=confidence),
-        SCHOTT if dataset == "mnist" else "",
+        **decided(parts, confidence=confidence),
+        remark=SCHOTT if dataset == "mnist" else "",
+        short="The line to such an example is smooth and plausible.",
     )

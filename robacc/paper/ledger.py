@@ -52,10 +52,38 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """One measure that decides a claim, turned so that values above 0 are as the paper says.
+
+    | field | meaning |
+    |---|---|
+    | `norm`, `eps`, `place` | where it was read: "on 100 images", "robust judge" |
+    | `verdict` | the word on this measure alone |
+    | `value` | direction times (measure minus null) |
+    | `low`, `high` | its interval, None for a single seed |
+    | `null`, `margin` | what the claim compares with, and how near to it counts as equal |
+    | `published` | the same effect in the nets of others |
+    """
+
+    norm: str
+    eps: float
+    place: str
+    verdict: str
+    value: float
+    low: float | None
+    high: float | None
+    null: float
+    margin: float
+    seeds: int
+    published: list[float]
+
+
+@dataclass(frozen=True)
 class Claim:
     """A row of the ledger.
 
-    `statement` is the paper's claim in our words. `rule` says how it is read. `published` are numbers of others.
+    `statement` is the paper's claim in our words, and `short` the same in at most ten. `rule` says how it is read.
+    `published` are numbers of others.
     """
 
     id: str
@@ -66,6 +94,8 @@ class Claim:
     measures: list[Measure]
     remark: str = ""
     published: list[str] = field(default_factory=list)
+    short: str = ""
+    effects: list[Effect] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -135,6 +165,31 @@ def of_measure(measure: Measure, *, direction: int, margin: float, null: float =
     if measure.narrow is None:
         return UNDECIDED
     return word((measure.low, measure.high), measure.narrow, direction=direction, margin=margin, null=null)
+
+
+def effect(
+    measure: Measure,
+    *,
+    norm: str,
+    eps: float,
+    place: str,
+    direction: int,
+    margin: float,
+    null: float = 0.0,
+    published: Iterable[float] = (),
+) -> Effect:
+    """Return a measure as an effect, with the word on it; `published` are values of the same measure."""
+    known = (measure.low, measure.high) != UNKNOWN
+    low, high = sorted(direction * (limit - null) for limit in (measure.low, measure.high)) if known else (None, None)
+    said = of_measure(measure, direction=direction, margin=margin, null=null)
+    others = [direction * (value - null) for value in published]
+    value = direction * (measure.value - null)
+    return Effect(norm, eps, place, said, value, low, high, null, margin, measure.seeds, others)
+
+
+def readings(effects: Iterable[Effect]) -> list[Reading]:
+    """Return the readings of a claim that each effect decides by itself."""
+    return [Reading(each.norm, each.place, each.verdict) for each in effects]
 
 
 def together(words: Iterable[str]) -> str:

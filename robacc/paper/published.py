@@ -4,6 +4,8 @@ Each row of the table is one net. Accuracies are in percent, as they were publis
 source are used; a row that nobody here has read may stand there without numbers.
 """
 
+from dataclasses import dataclass, field
+
 import pandas as pd
 
 TRAININGS = ("standard", "pgd")  # that are the paper's
@@ -31,17 +33,30 @@ def of_paper(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
     return rows[(rows.dataset == dataset) & rows.training.isin(TRAININGS) & (rows.natural_fraction == 0)]
 
 
-def gains(table: pd.DataFrame, dataset: str) -> list[str]:
-    """Return, for each source with a standard net, standard accuracy of its robust nets minus that of this one."""
-    lines = []
+@dataclass(frozen=True)
+class Gains:
+    """Standard accuracy of robust nets minus that of the standard one of the same source.
+
+    `lines` says them in points, a line a source. `at` has them as shares, by norm and eps.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    at: dict[tuple[str, float], list[float]] = field(default_factory=dict)
+
+
+def gains(table: pd.DataFrame, dataset: str) -> Gains:
+    """Return the gains of each source that has a standard net."""
+    found = Gains()
     for source, rows in of_paper(table, dataset).groupby("source", sort=False):
         standard = rows[rows.training == "standard"]
         robust = rows[rows.training != "standard"]
         if len(standard) == 1 and len(robust):
             base = standard.std_acc.iloc[0]
             each = [f"{row.norm} eps {row.eps:g}: {row.std_acc - base:+.2f}" for row in robust.itertuples()]
-            lines.append(f"{'; '.join(each)} points ({source})")
-    return lines
+            found.lines.append(f"{'; '.join(each)} points ({source})")
+            for row in robust.itertuples():
+                found.at.setdefault((row.norm, row.eps), []).append((row.std_acc - base) / 100)
+    return found
 
 
 def table_4(table: pd.DataFrame, dataset: str, norm: str, eps: float, natural_fraction: float) -> str:

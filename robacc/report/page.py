@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 from latex2mathml.converter import convert
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 from safetensors import safe_open
 
@@ -25,7 +25,7 @@ from robacc.paper import published
 from robacc.paper.ledger import NOT_TESTED, UNKNOWN, WORDS
 from robacc.params import Attack
 from robacc.provenance import device_kind, library_versions
-from robacc.report import selection
+from robacc.report import curves, findings, forest, selection
 
 __all__ = ["NORMS", "device_kind", "library_versions"]
 
@@ -66,7 +66,9 @@ def render(templates: Path, **content: object) -> str:
     """
     loader = jinja2.FileSystemLoader(templates)
     environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=True)
-    return environment.get_template("report.html.j2").render(page=sys.modules[__name__], facts=facts, **content)
+    own = {name: Markup((templates / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
+    modules = {"page": sys.modules[__name__], "facts": facts, "findings": findings, "forest": forest, "curves": curves}
+    return environment.get_template("report.html.j2").render(**modules, **own, **content)
 
 
 def picture_rule(files: Iterable[Path], dataset: str) -> str:
@@ -115,12 +117,32 @@ def math(formula: str) -> Markup:
     return Markup(convert(formula))
 
 
-def html_table(table: pd.DataFrame) -> Markup:
-    """Return a table as HTML, without its index.
+def html_table(table: pd.DataFrame, about: str) -> Markup:
+    """Return a table as HTML that scrolls by itself, without its index.
 
-    The headings describe the columns.
+    The headings describe the columns, and `about` says to those who do not see it what the table is.
     """
-    return Markup(table.to_html(index=False, border=0, na_rep="", justify="left"))
+    html = table.to_html(index=False, border=0, na_rep="", justify="left", escape=True)
+    return scrolling(Markup(html), about)
+
+
+def scrolling(table: Markup, about: str) -> Markup:
+    """Return a table in a region that scrolls by itself, with the keyboard too."""
+    return Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(about, table)
+
+
+def measure_table(claim: dict) -> pd.DataFrame:
+    """Return the measures of a claim: shares in percent and differences in points, with their intervals.
+
+    Columns that say nothing of this claim are left out.
+    """
+    rows = []
+    for measure in claim["measures"]:
+        value, spread, both = _limits(measure)
+        row = {"measure": measure["name"], "value": value, "interval": spread, "images random too": both}
+        rows.append({**row, "n": f"{measure['n']:,}" if measure["n"] else "exact", "seeds": str(measure["seeds"])})
+    table = pd.DataFrame(rows)
+    return table[[name for name in table if (table[name] != "").any()]]
 
 
 def interval(measure: dict) -> str:
@@ -128,15 +150,23 @@ def interval(measure: dict) -> str:
 
     The interval with test images random as well stands behind it.
     """
-    value, low, high = (100 * measure[key] for key in ("value", "low", "high"))
+    value, spread, both = _limits(measure)
+    text = f"{measure['name']}: {value}" + (f" {spread}" if spread else "")
+    return text + (f" (images random too: {both})" if both else "")
+
+
+def _limits(measure: dict) -> tuple[str, str, str]:
+    """Return a measure's value with its unit, its interval, and that with random images; "" for none."""
     sign, unit = ("+", " points") if measure["is_difference"] else ("", " %")
-    spread = f" [{low:{sign}.2f}, {high:{sign}.2f}]" if low < high else ""
+
+    def brackets(low: float, high: float) -> str:
+        return f"[{100 * low:{sign}.2f}, {100 * high:{sign}.2f}]"
+
+    spread = brackets(measure["low"], measure["high"]) if measure["low"] < measure["high"] else ""
     if (measure["low"], measure["high"]) == UNKNOWN:
-        spread = " [one seed, no interval]"
-    if measure.get("both"):
-        low, high = (100 * limit for limit in measure["both"])
-        spread += f" (images random too: [{low:{sign}.2f}, {high:{sign}.2f}])"
-    return f"{measure['name']}: {value:{sign}.2f}{unit}{spread}"
+        spread = "[one seed, no interval]"
+    both = brackets(*measure["both"]) if measure.get("both") else ""
+    return f"{100 * measure['value']:{sign}.2f}{unit}", spread, both
 
 
 def sample(measure: dict) -> str:
@@ -173,11 +203,21 @@ def count_verdicts(claims: list[dict]) -> str:
 def coloured(verdict: str) -> Markup:
     """Return a verdict's line as HTML, with each of its words in a span of that class."""
     words = "|".join((*WORDS, NOT_TESTED))
-    return Markup(re.sub(rf"\b({words})\b", lambda found: _span(found[0]), verdict))
+    return Markup(re.sub(rf"\b({words})\b", lambda found: _span(found[0]), str(escape(verdict))))
 
 
 def _span(word: str) -> str:
     return f'<span class="{word.replace(" ", "-")}">{word}</span>'
+
+
+def effects(runs: dict[str, dict]) -> list[dict]:
+    """Return the effects of all claims of all data sets."""
+    return [effect for run in runs.values() for claim in run["claims"] for effect in claim["effects"]]
+
+
+def named(runs: dict[str, dict]) -> dict[str, list[dict]]:
+    """Return the claims of each data set by its name for readers."""
+    return {run["name"]: run["claims"] for run in runs.values()}
 
 
 def by_number(claims: list[dict]) -> list[dict]:
