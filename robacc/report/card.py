@@ -51,10 +51,8 @@ def standard_accuracy(rows: pd.DataFrame) -> dict[str, str]:
 
 def robust_accuracy(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
     """Return robust accuracy in `norm`, in percent with its interval: a row for each model, a column for each eps."""
-    rows = rows[rows.norm_test == norm]
-    rows = rows.assign(text=_percent(rows), ball=rows.eps_test.map("eps {}".format)).sort_values(
-        "eps_test", kind="stable"
-    )
+    rows = rows[rows.norm_test == norm].sort_values("eps_test", kind="stable")
+    rows = rows.assign(text=_percent(rows), ball=rows.eps_test.map("eps {}".format))
     return rows.pivot_table(index="model", columns="ball", values="text", aggfunc="first", sort=False).fillna("")
 
 
