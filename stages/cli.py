@@ -41,7 +41,8 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
         machine.end_with_parent(
             f"{stage}: DVC was killed, so the stage ends; `dvc repro` goes on from the last checkpoints"
         )
-    of_graph, dataset = stage in (*identity.OF_DATASETS, *identity.ALONE), getattr(args, "dataset", None)
+    dataset = getattr(args, "dataset", None)
+    of_graph = stage in {name for name, _ in identity.every_stage()}
     try:
         if of_graph:
             identity.check(stage, dataset, params.load())

@@ -26,6 +26,9 @@ OF_DATASETS = (
     "claims",
 )
 ALONE = ("theory", "linear", "figures", "claims", "report")
+# The nets of MNIST are small enough to be in git.
+OF_MNIST = ("publish",)
+EXPLORE = Path("notebooks/explore.ipynb")  # of no stage: it computes what its reader asks for
 
 
 def name(stage: str, dataset: str | None) -> str:
@@ -36,12 +39,13 @@ def name(stage: str, dataset: str | None) -> str:
 def every_stage() -> Iterator[tuple[str, str | None]]:
     """Yield (stage, data set) of every file in `FOLDER`, whether the data set is run or not."""
     yield from ((stage, None) for stage in ALONE)
+    yield from ((stage, "mnist") for stage in OF_MNIST)
     yield from ((stage, dataset) for dataset in facts.NAMES for stage in OF_DATASETS)
 
 
 def notebooks(dataset: str | None) -> list[Path]:
     """Return the notebooks that are drawn for a data set, those with a cell tagged "parameters", or the others."""
-    files = sorted(Path("notebooks").glob("*.ipynb"))
+    files = sorted({*Path("notebooks").glob("*.ipynb")} - {EXPLORE})
     return [file for file in files if ('"parameters"' in file.read_text(encoding="utf-8")) == (dataset is not None)]
 
 
