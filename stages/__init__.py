@@ -6,5 +6,5 @@ from stages import environment
 
 # Python imports a package before its modules, so `python -m stages.train` has loaded no library yet.
 # An older Python than 3.11 starts `stages.install` alone, which says so.
-if sys.argv[:1] == ["-m"] and sys.version_info >= (3, 11):  # noqa: UP036
+if sys.argv[:1] == ["-m"] and sys.version_info >= (3, 11):
     environment.enter()

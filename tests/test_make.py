@@ -1,4 +1,4 @@
-"""The Makefile and what it calls: the installation, two commands at once, a part of the balls, params.yaml on failure."""
+"""The Makefile and what it calls: installation, two commands at once, a part of the balls, a failed data set."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import environment, repro, share
+from stages import install, repro, share
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,7 +39,7 @@ def checkout(tmp_path, monkeypatch):
         "[ \"$1\" = stage ] && printf 'code\\nfetch@mnist\\ntrain@mnist-standard\\nevaluate@mnist-standard\\n'\n"
         "[ ! -e dvc-fails ] || { sh dvc-fails; exit 255; }\n",
     )
-    environment.READY.write_text(environment.described())
+    install.READY.write_text(install.described())
     return tmp_path
 
 
@@ -64,7 +64,7 @@ def test_a_wrong_part_is_refused_before_the_installation(checkout, part):
 def test_every_stage_of_a_ball_is_in_exactly_one_part():
     stages = [f"{stage}@{ball}" for stage in ("train", "size_sweep_cifar10", "evaluate") for ball in "abcde"]
     parts = [share.of_part(["code", *stages, "summarize@mnist"], number, 3) for number in (1, 2, 3)]
-    assert sorted(sum(parts, [])) == sorted(stages)
+    assert sorted(stage for part in parts for stage in part) == sorted(stages)
     assert {stage[-1] for stage in parts[0]} == {"a", "d"}
     assert share.of_part(stages, 1, 1) == stages
 
@@ -100,15 +100,15 @@ def test_dvc_holds_the_checkout_when_its_parent_is_killed(checkout):
 
 # fault: .venv half made by two commands at once
 def test_who_comes_second_waits_for_the_environment(checkout):
-    environment.READY.unlink()
-    environment.LOCK.parent.mkdir()
-    with environment.LOCK.open("a+") as lock:
+    install.READY.unlink()
+    install.LOCK.parent.mkdir()
+    with install.LOCK.open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         words = ["make", f"PYTHON={sys.executable}", "environment"]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as second:
             assert second.stderr is not None
             assert second.stderr.readline() == "waiting for another make, which sets up .venv\n"
-            environment.READY.write_text(environment.described())  # the first one's last step
+            install.READY.write_text(install.described())  # the first one's last step
             fcntl.flock(lock, fcntl.LOCK_UN)
             assert second.stderr.read() == ""
     assert second.returncode == 0
@@ -154,19 +154,19 @@ def test_the_environment_is_ours_whatever_pip_and_python_are_told(installed):
 # fault: .venv moved or its Python gone
 def test_a_moved_a_half_made_and_a_broken_environment_are_known(installed, tmp_path, monkeypatch):
     monkeypatch.chdir(installed)
-    assert environment.up_to_date()
-    environment.LOCK.write_text("unfinished\n")
-    assert not environment.usable()
-    environment.LOCK.write_text("")
+    assert install.up_to_date()
+    install.LOCK.write_text("unfinished\n")
+    assert not install.usable()
+    install.LOCK.write_text("")
     monkeypatch.chdir(tmp_path)
     shutil.copytree(installed / ".venv", ".venv", symlinks=True)
-    assert not environment.usable()
-    environment.READY.unlink()
-    assert environment.usable()
-    python = environment.PYTHON
+    assert not install.usable()
+    install.READY.unlink()
+    assert install.usable()
+    python = install.PYTHON
     python.unlink()
     python.symlink_to("/nowhere/python3")
-    assert not environment.usable()
+    assert not install.usable()
 
 
 # fault: .venv moved or its Python gone
