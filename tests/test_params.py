@@ -421,7 +421,7 @@ def test_small_numbers_are_numbers_however_they_are_written(text, tmp_path):
         (b"run: {}\nballs: [\n", 3, ["expected YAML", "expected the node content"]),
         (b"run: {}\nballs: *all\n", 2, ["expected YAML", "undefined alias"]),
         (b"run: !!python/name:os 1\n", 1, ["expected YAML", "constructor for the tag"]),
-        (b"run: {}\n---\nrun: {}\n", 2, ["expected YAML", "a single document"]),
+        (b"run: {}\n---\nrun: {}\n", 2, ["expected YAML", "found another document"]),
         (b"run: {}\nreport: {confidence: 0.9}\nreport: {}\n", 3, ["expected YAML", 'found duplicate key "report"']),
         (b"run: {}\n<<<<<<< HEAD\nballs: {}\n", 2, ["expected no conflict of git, got '<<<<<<< HEAD'"]),
         (b"run: {}\nballs: {}\n=======\n", 3, ["expected no conflict of git, got '======='"]),
