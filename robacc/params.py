@@ -5,6 +5,7 @@ code (see `provenance`).
 """
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,7 +20,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from ruamel.yaml import YAML, YAMLError
+from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML, MappingNode, SequenceNode, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 
 from robacc import balls
 from robacc.datasets import facts as datasets
@@ -61,6 +65,12 @@ class Section(BaseModel, metaclass=_OneLine):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _require(holds: bool, expected: str, got: object, *at: str | int) -> None:
+    """Raise the error of the value `at` these keys of the section that is checked, unless what is expected holds."""
+    if not holds:
+        raise PydanticCustomError("wrong", "{expected}", {"expected": expected, "got": got, "at": at})
+
+
 def _eps(value: object) -> object:
     if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
         raise ValueError("a number above 0 with a decimal point, such as 1.5 or 0.0314")
@@ -68,8 +78,8 @@ def _eps(value: object) -> object:
 
 
 def _several(n: int) -> int:
-    if n < 2:
-        raise ValueError("at least 2 seeds, as an interval over seeds needs two")
+    if not 2 <= n <= 1000:
+        raise ValueError("at least 2 seeds, as an interval over seeds needs two, and at most 1000")
     return n
 
 
@@ -101,9 +111,38 @@ def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
     return check
 
 
+# The (channels, pixels of a side) that a net is for; None is any. A net that is not here is not checked.
+IMAGES_OF: dict[str, tuple[int, int | None]] = {
+    "cifar_resnet": (3, None),
+    "narrow_cnn": (1, 28),
+    "narrow_cnn_32": (3, 32),
+    "narrow_cnn_64": (3, 64),
+    "paper_cnn": (1, 28),
+    "resnet50": (3, None),
+}
+N_OF_TWO_CLASSES = 11_263  # of MNIST: 5421 times 5, and 5842 times 4
+CONFLICT = re.compile(r"^(<{7}|={7}|>{7}).*", re.MULTILINE)
+SHOWN = 100  # characters of a wrong value
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9_-]+", name):
+        raise ValueError("letters, digits, - and _, as dvc.yaml has the name in a key")
+    return name
+
+
 DatasetName = Annotated[str, AfterValidator(_one_of(datasets.NAMES))]
+RecipeName = Annotated[str, AfterValidator(_plain)]
 NetName = Annotated[str, AfterValidator(_one_of(nets.NAMES))]
 Norm = Annotated[str, AfterValidator(_one_of(balls.NORMS))]
+
+
+def _reaching(n_steps: int, step_size: float) -> None:
+    """Check steps whose size falls linearly from `step_size`, in eps, to 0."""
+    expected = f"at least {2 / n_steps:.4g}, so that {n_steps} steps add up to eps or more"
+    _require(n_steps * step_size >= 2, expected, step_size, "step_size")
+
+
 AttackName = Literal["apgd-ce", "apgd-t", "fab-t", "square"]
 BallWord = Annotated[str, BeforeValidator(_ball)]
 RobustBall = Annotated[BallWord, AfterValidator(_trained)]
@@ -114,6 +153,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0.5, lt=1)]  # that x1 is the label
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, AfterValidator(_several)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Sizes = Annotated[list[Annotated[list[Count], Field(min_length=2, max_length=2)]], Field(min_length=1)]
 
 
@@ -128,8 +168,8 @@ class Natural(Section):
 
     @model_validator(mode="after")
     def _has_plain(self) -> "Natural":
-        if 0.0 not in self.fractions or 1.0 in self.fractions:
-            raise ValueError("fractions that contain 0.0, plain adversarial training, and not 1.0")
+        holds = 0.0 in self.fractions and 1.0 not in self.fractions
+        _require(holds, "0.0, plain adversarial training, and not 1.0", self.fractions, "fractions")
         return self
 
 
@@ -140,7 +180,7 @@ class Seeds(Section):
     `n_attacked` seeds of each ball are also trained half and half, attacked and drawn.
     """
 
-    first: Annotated[int, Field(ge=0)]
+    first: Seed
     n: Several
     deciding: Annotated[list[BallWord], AfterValidator(_distinct)]
     n_deciding: Several
@@ -157,16 +197,16 @@ class Dataset(Section):
     n_train: Count
     sizes: Sizes
     seeds: Seeds
-    sample_seed: int
+    sample_seed: Seed
     natural: Natural
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Dataset":
         sizes = [size for size, _ in self.sizes]
-        if sizes != sorted(set(sizes)) or sizes[-1] >= self.n_train:
-            raise ValueError(f"sizes that rise and stay under n_train = {self.n_train}")
-        if min(n_seeds for _, n_seeds in self.sizes[:2]) < 2:
-            raise ValueError(f"2 seeds or more at the two smallest sizes, which decide C1, got {self.sizes[:2]}")
+        holds = sizes == sorted(set(sizes)) and sizes[-1] < self.n_train
+        _require(holds, f"sizes that rise and stay under n_train = {self.n_train}", self.sizes, "sizes")
+        for row, (_, n_seeds) in enumerate(self.sizes[:2]):
+            _require(n_seeds > 1, "2 seeds or more at the two smallest sizes, which decide C1", n_seeds, "sizes", row)
         return self
 
 
@@ -178,13 +218,13 @@ class Recipe(Section):
 
     arch: NetName
     n_classes: Annotated[int, Field(ge=2)]
-    mean: list[float]
-    std: list[Positive]
+    mean: list[Share]
+    std: list[Annotated[float, Field(gt=0, le=1)]]
     optimizer: Literal["adam", "sgd"]
     lr: Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(min_length=2)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
-    batch_size: Count
+    batch_size: Annotated[int, Field(ge=1, le=2**16)]
     augment: Literal["none", "crop_flip", "random_crop"]
     padding: Annotated[int, Field(ge=0)]
     steps: Sizes
@@ -194,17 +234,21 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _reaches(self) -> "Recipe":
-        if self.attack_steps * self.attack_step_size < 1:
-            raise ValueError("attack_steps * attack_step_size of at least 1, or the attack cannot reach its eps")
-        if self.steps[0][0] != 1:
-            raise ValueError("steps whose first row is for 1 training image")
+        reach = self.attack_steps * self.attack_step_size
+        expected = "at least 1, or the attack cannot reach its eps"
+        _require(reach >= 1, f"attack_steps * attack_step_size of {expected}", reach, "attack_steps")
+        sizes = [size for size, _ in self.steps]
+        holds = sizes[0] == 1 and sizes == sorted(set(sizes))
+        _require(holds, "rows for rising numbers of training images, the first for 1", self.steps, "steps")
         knots, rates = zip(*self.lr, strict=True)
-        if [knots[0], knots[-1]] != [0.0, 1.0] or list(knots) != sorted(knots) or min(rates) < 0:
-            raise ValueError("lr whose knots rise from 0.0 to 1.0, with rates of at least 0")
-        if len(self.mean) != len(self.std):
-            raise ValueError(f"as many mean as std, one a channel, got {len(self.mean)} and {len(self.std)}")
-        if self.augment != "crop_flip" and self.padding:
-            raise ValueError(f"padding of 0 where augment is not crop_flip, got {self.padding}")
+        holds = [knots[0], knots[-1]] == [0.0, 1.0] and list(knots) == sorted(set(knots))
+        _require(holds, "knots that rise from 0.0 to 1.0", self.lr, "lr")
+        _require(min(rates) >= 0 < max(rates) <= 1, "rates of 0 to 1, and one above 0", self.lr, "lr")
+        n = len(self.mean)
+        _require(len(self.std) == n, f"as many numbers as mean has, one a channel: {n}", self.std, "std")
+        unused = self.padding == 0 or self.augment == "crop_flip"
+        _require(unused, "0 where augment is not crop_flip", self.padding, "padding")
+        _require(self.momentum == 0 or self.optimizer == "sgd", "0.0 with adam", self.momentum, "momentum")
         return self
 
 
@@ -214,12 +258,12 @@ class Training(Section):
     log_every: Count
     checkpoint_every: Count
     hardware: Literal["auto", "cpu", "cuda", "cuda-fp32"]
-    n_decoders: Annotated[int, Field(ge=0)]
+    n_decoders: Annotated[int, Field(ge=0, le=256)]
 
     @model_validator(mode="after")
     def _multiple(self) -> "Training":
-        if self.checkpoint_every % self.log_every:
-            raise ValueError("checkpoint_every that is a multiple of log_every")
+        every = self.checkpoint_every
+        _require(every % self.log_every == 0, f"a multiple of log_every = {self.log_every}", every, "checkpoint_every")
         return self
 
 
@@ -241,15 +285,14 @@ class Attack(Section):
 
     @model_validator(mode="after")
     def _reaches(self) -> "Attack":
-        if min(self.quick_steps, self.n_steps) * self.step_size < 2:
-            raise ValueError("steps that add up to 1 (of eps) or more, or the attack cannot reach its eps")
+        _reaching(min(self.quick_steps, self.n_steps), self.step_size)
         return self
 
     @field_validator("n_queries")
     @classmethod
     def _both_norms(cls, value: dict[str, int]) -> dict[str, int]:
         if set(value) != set(balls.NORMS):
-            raise ValueError(f"a number for each of {', '.join(balls.NORMS)}, got {value}")
+            raise ValueError(f"a number for each of {', '.join(balls.NORMS)}")
         return value
 
     @classmethod
@@ -270,7 +313,7 @@ class Evaluate(Section):
     n_images: Count
     eps: dict[Norm, EpsGrid]
     attack: Attack
-    seed: int
+    seed: Seed
     n_checked: Count
 
 
@@ -284,20 +327,28 @@ class RestOfAutoAttack(Section):
     balls: Annotated[list[BallWord], AfterValidator(_distinct)]
     n_seeds: Annotated[int, Field(ge=0)]
 
+    @model_validator(mode="after")
+    def _has_models(self) -> "RestOfAutoAttack":
+        if self.attacks:
+            _require(len(self.balls) > 0, f"balls for {', '.join(self.attacks)}", self.balls, "balls")
+            _require(self.n_seeds > 0, f"1 or more, for {', '.join(self.attacks)}", self.n_seeds, "n_seeds")
+        return self
+
 
 class AutoAttack(Section):
     """AutoAttack on the full-set models of one data set, beside our PGD."""
 
-    n_images: Count
+    n_images: Annotated[int, Field(ge=2)]  # it runs in two parts
     attacks: Annotated[list[AttackName], AfterValidator(_distinct), Field(min_length=1)]
     rest: RestOfAutoAttack
     standard_in: Annotated[list[RobustBall], AfterValidator(_distinct), Field(min_length=1)]
-    seed: int
+    seed: Seed
 
     @model_validator(mode="after")
     def _once_each(self) -> "AutoAttack":
-        if set(self.attacks) & set(self.rest.attacks):
-            raise ValueError("every attack once, in attacks or in rest.attacks")
+        for i, attack in enumerate(self.rest.attacks):
+            expected = "an attack that is not in attacks, which run on every model"
+            _require(attack not in self.attacks, expected, attack, "rest", "attacks", i)
         return self
 
 
@@ -305,15 +356,20 @@ class Judges(Section):
     """The independently trained models that classify large-eps examples."""
 
     ball: RobustBall
-    seed: Count
+    seed: Seed
 
 
 class Search(Section):
     """One of the runs that search a large ball for the image of highest loss, see `paper.large_eps.climb`."""
 
     n_steps: Annotated[int, Field(ge=2)]
-    step_size: Annotated[float, Field(gt=0)]
-    first_ball: Annotated[float, Field(ge=1)]
+    step_size: Annotated[float, Field(gt=0, le=4)]
+    first_ball: Annotated[float, Field(ge=1, le=10)]
+
+    @model_validator(mode="after")
+    def _reaches(self) -> "Search":
+        _reaching(self.n_steps, self.step_size)
+        return self
 
 
 class Visualize(Section):
@@ -322,7 +378,7 @@ class Visualize(Section):
     n_per_class: Count
     large_eps: dict[Norm, Eps]  # Table 3
     search: Search
-    seed: int
+    seed: Seed
     n_points: Annotated[int, Field(ge=2)]
     n_images: Annotated[int, Field(ge=2)]
     n_training: Count
@@ -415,7 +471,7 @@ class LinearSgd(Section):
     lr: Positive
     batch_size: Count
     epochs: Count
-    seed: int
+    seed: Seed
 
 
 class LinearNoise(Section):
@@ -447,7 +503,7 @@ class Claims(Section):
     """
 
     balls: Annotated[list[RobustBall], AfterValidator(_distinct), Field(min_length=1)]
-    margin: Annotated[float, Field(gt=0, lt=1)]
+    margin: Annotated[float, Field(gt=0, lt=0.1)]
 
 
 class Report(Section):
@@ -465,7 +521,7 @@ class Params(Section):
     run: dict[DatasetName, list[str]]
     balls: dict[DatasetName, Annotated[list[BallWord], AfterValidator(_distinct), Field(min_length=1)]]
     datasets: dict[DatasetName, Dataset]
-    recipes: dict[str, Recipe]
+    recipes: dict[RecipeName, Recipe]
     training: Training
     evaluate: dict[DatasetName, Evaluate]
     autoattack: dict[DatasetName, AutoAttack]
@@ -478,69 +534,217 @@ class Params(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> "Params":
         for name, switch in self.run.items():
-            if switch not in ([], [name]):
-                raise ValueError(f"run.{name} to be [{name}] or [], got {switch}")
+            _require(switch in ([], [name]), f"[{name}] or []", switch, "run", name)
         for section in ("run", "balls", "datasets", "evaluate", "autoattack", "visualize", "claims"):
-            if getattr(self, section).keys() != set(datasets.NAMES):
-                raise ValueError(f"{section} to have the data sets {', '.join(datasets.NAMES)}")
+            given = getattr(self, section).keys()
+            _require(given == set(datasets.NAMES), f"the data sets {', '.join(datasets.NAMES)}", list(given), section)
         for name in datasets.NAMES:
-            self._data_set_agrees(name)
+            self._eps_fit(name)
+            self._balls_agree(name)
+            self._seeds_agree(name)
+            self._recipe_fits(name)
+            self._images_suffice(name)
+        self._linear_fits()
         return self
 
-    def _data_set_agrees(self, name: str) -> None:
-        dataset, rest = self.datasets[name], self.autoattack[name].rest
-        if dataset.recipe not in self.recipes:
-            known = ", ".join(self.recipes)
-            raise ValueError(f"datasets.{name}.recipe to be one of {known}, got {dataset.recipe!r}")
-        if self.autoattack[name].n_images > self.evaluate[name].n_images:
-            raise ValueError(f"autoattack.{name}.n_images of at most evaluate.{name}.n_images, which PGD attacks")
-        seeds, most = dataset.seeds, f"datasets.{name}.seeds.n_attacked = {dataset.seeds.n_attacked}"
-        if rest.n_seeds > seeds.n_attacked:
-            raise ValueError(f"autoattack.{name}.rest.n_seeds of at most {most}")
-        if "standard" not in self.balls[name]:
-            raise ValueError(f"balls.{name} to have standard, which the others are compared with")
-        if self.visualize[name].n_training > dataset.n_train:
-            raise ValueError(f"visualize.{name}.n_training of at most datasets.{name}.n_train = {dataset.n_train}")
-        for word in self.claims[name].balls:
-            if word not in self.balls[name]:
-                raise ValueError(f"claims.{name}.balls to be in balls.{name}, got {word}")
-        used = range(seeds.first, seeds.first + max(seeds.n, seeds.n_deciding))
-        if self.visualize[name].judges.seed in used:
-            raise ValueError(f"visualize.{name}.judges.seed to be no seed of another model, {used[0]} to {used[-1]}")
-        norms = {
-            "evaluate.{}.eps": [*self.evaluate[name].eps],
-            "visualize.{}.large_eps": [*self.visualize[name].large_eps],
-        }
-        for key, given in norms.items():
-            if given != list(balls.NORMS):
-                raise ValueError(f"{key.format(name)} to have {', '.join(balls.NORMS)} in this order")
-        for word in self.autoattack[name].standard_in:
+    def _balls_agree(self, name: str) -> None:
+        """Check that the lists that choose from balls.<data set> name balls of it: others would not be trained."""
+        grid, dataset, autoattack = self.balls[name], self.datasets[name], self.autoattack[name]
+        _require("standard" in grid, "standard too, which the others are compared with", grid, "balls", name)
+        chosen: list[tuple[list[str], tuple[str, ...]]] = [
+            (self.claims[name].balls, ("claims", name, "balls")),
+            (dataset.seeds.deciding, ("datasets", name, "seeds", "deciding")),
+            (dataset.natural.balls, ("datasets", name, "natural", "balls")),
+            (autoattack.rest.balls, ("autoattack", name, "rest", "balls")),
+        ]
+        for words, at in chosen:
+            for i, word in enumerate(words):
+                _require(word in grid, f"a ball of balls.{name}, which has {', '.join(grid)}", word, *at, i)
+        for i, word in enumerate(autoattack.standard_in):
             ball = balls.parse(word)
-            if ball.eps not in self.evaluate[name].eps[ball.norm]:
-                raise ValueError(f"autoattack.{name}.standard_in to be in evaluate.{name}.eps, got {word}")
+            tested = ball.eps in self.evaluate[name].eps[ball.norm]
+            _require(tested, f"an eps of evaluate.{name}.eps", word, "autoattack", name, "standard_in", i)
+
+    def _eps_fit(self, name: str) -> None:
+        """Check that no ball is the whole box [0, 1]: such an eps nearly always is a number in steps of 1/255."""
+        of, evaluate, visualize = datasets.of(name), self.evaluate[name], self.visualize[name]
+        for section, norms in (("evaluate", evaluate.eps), ("visualize", visualize.large_eps)):
+            key = "eps" if section == "evaluate" else "large_eps"
+            in_order = f"{', '.join(balls.NORMS)} in this order"
+            _require([*norms] == [*balls.NORMS], in_order, [*norms], section, name, key)
+
+        def fits(norm: str, eps: float, got: object, *at: str | int) -> None:
+            limit = (of.channels * of.size**2) ** (1 / float(norm.removeprefix("l")))
+            expected = f"an eps under {limit:.4g} in {norm}, as images are in [0, 1]; 8/255 is 0.0314"
+            _require(eps < limit, expected, got, *at)
+
+        for i, word in enumerate(self.balls[name]):
+            fits(balls.parse(word).norm, balls.parse(word).eps, word, "balls", name, i)
+        for norm in balls.NORMS:
+            for i, eps in enumerate(evaluate.eps[norm]):
+                fits(norm, eps, eps, "evaluate", name, "eps", norm, i)
+            eps = visualize.large_eps[norm]
+            fits(norm, eps, eps, "visualize", name, "large_eps", norm)
+        judge = balls.parse(visualize.judges.ball)
+        fits(judge.norm, judge.eps, str(judge), "visualize", name, "judges", "ball")
+
+    def _seeds_agree(self, name: str) -> None:
+        seeds, rest, judges = self.datasets[name].seeds, self.autoattack[name].rest, self.visualize[name].judges
+        most, at = max(seeds.n, seeds.n_deciding), ("datasets", name, "seeds")
+        least = f"at least n = {seeds.n}, the seeds of the other balls"
+        _require(seeds.n_deciding >= seeds.n, least, seeds.n_deciding, *at, "n_deciding")
+        _require(seeds.n_attacked <= most, f"at most {most}, the seeds of a ball", seeds.n_attacked, *at, "n_attacked")
+        attacked = f"at most datasets.{name}.seeds.n_attacked = {seeds.n_attacked}"
+        _require(rest.n_seeds <= seeds.n_attacked, attacked, rest.n_seeds, "autoattack", name, "rest", "n_seeds")
+        used = range(seeds.first, seeds.first + most)
+        others = f"no seed of another model, {used[0]} to {used[-1]}"
+        _require(judges.seed not in used, others, judges.seed, "visualize", name, "judges", "seed")
+
+    def _recipe_fits(self, name: str) -> None:
+        """Check the recipe of a data set against the facts about its images."""
+        chosen, of = self.datasets[name].recipe, datasets.of(name)
+        known = chosen in self.recipes
+        _require(known, f"one of {', '.join(self.recipes)}", chosen, "datasets", name, "recipe")
+        recipe, at = self.recipes[chosen], ("recipes", chosen)
+        why = f", as datasets.{name}.recipe is {chosen} and {of.title} has"
+        images = f"{why} images of {of.size} pixels"
+        n_classes, channels = len(of.classes), IMAGES_OF.get(recipe.arch, (of.channels, of.size))
+        _require(recipe.n_classes == n_classes, f"{n_classes}{why} so many classes", recipe.n_classes, *at, "n_classes")
+        n = of.channels
+        _require(len(recipe.mean) == n, f"{n} numbers, one a channel{why} {n}", recipe.mean, *at, "mean")
+        fits = channels in ((of.channels, of.size), (of.channels, None))
+        _require(fits, f"a net for {n} x {of.size} x {of.size} numbers{images}", recipe.arch, *at, "arch")
+        augments = {"in_memory": ["none", "crop_flip"], "on_disk": ["random_crop"]}[of.stored]
+        _require(recipe.augment in augments, f"{' or '.join(augments)}{images}", recipe.augment, *at, "augment")
+        _require(recipe.padding < of.size, f"under {of.size}{images}", recipe.padding, *at, "padding")
+        for i, share in enumerate(self.datasets[name].natural.fractions):
+            n = round(share * recipe.batch_size)
+            whole = f"a share of whole images in a batch of {recipe.batch_size}, one at least"
+            holds = share == 0 or 0 < n < recipe.batch_size
+            _require(holds, whole, share, "datasets", name, "natural", "fractions", i)
+
+    def _images_suffice(self, name: str) -> None:
+        """Check numbers of images against those that there are, of data sets for which that is known beforehand."""
+        of, n_train = datasets.of(name), self.datasets[name].n_train
+        evaluate, autoattack, visualize = self.evaluate[name], self.autoattack[name], self.visualize[name]
+        there = f"the {{}} images of {of.title}"
+        train, test = ((of.counts.get(split, math.inf), there.format(split)) for split in ("train", "test"))
+        own, attacked = (n_train, f"datasets.{name}.n_train"), (evaluate.n_images, f"evaluate.{name}.n_images")
+        limits: list[tuple[int, tuple[float, str], tuple[str, ...]]] = [
+            (n_train, train, ("datasets", name, "n_train")),
+            (visualize.n_training, own, ("visualize", name, "n_training")),
+            (evaluate.n_images, test, ("evaluate", name, "n_images")),
+            (evaluate.n_checked, attacked, ("evaluate", name, "n_checked")),
+            (autoattack.n_images, attacked, ("autoattack", name, "n_images")),
+            (visualize.n_images, test, ("visualize", name, "n_images")),
+        ]
+        for n, (most, what), at in limits:
+            _require(n <= most, f"at most {most}, {what}", n, *at)
+        most, at = test[0] / len(of.classes), ("visualize", name, "n_per_class")
+        _require(visualize.n_per_class <= most, f"at most {most:g}, the images of a class", visualize.n_per_class, *at)
+
+    def _linear_fits(self) -> None:
+        of, linear = datasets.of("mnist"), self.linear
+        for i, label in enumerate(linear.classes):
+            expected = f"a class of MNIST, 0 to {len(of.classes) - 1}"
+            _require(0 <= label < len(of.classes), expected, label, "linear", "classes", i)
+        for i, eps in enumerate(linear.eps):
+            _require(eps < 1, "an eps under 1 in linf, as images are in [0, 1]", eps, "linear", "eps", i)
+        for i, n in enumerate(linear.n_kept):
+            _require(n <= of.size**2, f"at most {of.size**2}, the pixels of an image", n, "linear", "n_kept", i)
+        for i, n in enumerate(linear.noise.sizes):
+            most = f"at most {N_OF_TWO_CLASSES}, the fewest training images of two classes"
+            _require(n <= N_OF_TWO_CLASSES, most, n, "linear", "noise", "sizes", i)
+
+
+def _first(error: ValidationError) -> tuple[tuple[int | str, ...], dict]:
+    """Return the path of the first wrong value, and what pydantic or `_require` says about it."""
+    first: dict = dict(error.errors()[0])
+    about = first.get("ctx", {}) if first["type"] == "wrong" else {}
+    return (*(part for part in first["loc"] if part != "[key]"), *about.get("at", ())), {**first, **about}
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def _message(error: ValidationError, where: str, known_in: str) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    at, first = _first(error)
+    key = ".".join(str(part) if str(part).isprintable() else repr(part) for part in at)
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key {key}; remove it, or see {known_in} for what is known"
     if first["type"] == "missing":
         return f"{where}: {key} is missing"
-    got = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
-    return f"{where}: expected {key + ': ' if key else ''}{expected}{got}"
+    if first["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        expected = "a mapping, key: value"
+    else:
+        expected = first.get("expected") or first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    got = _shown(first.get("got", first["input"]))
+    return f"{where}: expected {key + ': ' if key else ''}{expected}, got {got}"
+
+
+def _line(text: str, at: tuple[int | str, ...]) -> int:
+    """Return the line of the value `at` these keys of a YAML text, or of the innermost section of it that is there."""
+    node = YAML(typ="safe", pure=True).compose(text)
+    line = node.start_mark.line
+    for part in at:
+        if isinstance(node, MappingNode):
+            found = {key.value: (key, value) for key, value in node.value}
+            if str(part) not in found:
+                break
+            key, node = found[str(part)]
+            line = key.start_mark.line
+        elif isinstance(node, SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line
+    return line + 1
+
+
+def _read(data: bytes) -> tuple[str, object]:
+    """Return the text of a YAML file and its content.
+
+    Raises ParamsError with the line of what is no YAML.
+    """
+
+    def wrong(at: int, message: str) -> ParamsError:
+        return ParamsError(f"params.yaml, line {at}: {message}")
+
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        at = data.count(b"\n", 0, error.start) + 1
+        raise wrong(at, f"expected UTF-8, got the byte 0x{data[error.start]:02x}; save the file as UTF-8") from None
+    if marker := CONFLICT.search(text):
+        at = text.count("\n", 0, marker.start()) + 1
+        raise wrong(at, f"expected no conflict of git, got {_shown(marker[0])}; keep one of the two sides")
+    try:
+        return text, YAML(typ="safe", pure=True).load(text)
+    except ReaderError as error:
+        at = text.count("\n", 0, error.position) + 1
+        raise wrong(at, f"expected text, got the character {text[error.position]!r}; remove it") from None
+    except MarkedYAMLError as error:
+        line = (error.problem_mark or error.context_mark).line + 1
+        raise wrong(line, f"expected YAML, got what is none: {str(error.problem).splitlines()[0]}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ParamsError(f"params.yaml: cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Return the parameters in the file `path`.
 
-    Raises ParamsError, whose one line names the wrong key and the allowed values. The file is YAML 1.2, as DVC writes
-    it. 1e-05 is therefore a number. "8/255" is text and raises an error; write 0.0314.
+    Raises ParamsError, whose one line has the line in the file, the wrong key and the allowed values. The file is YAML
+    1.2, as DVC writes it. 1e-05 is therefore a number. "8/255" is text and raises an error; write 0.0314.
     """
     try:
-        return Params.model_validate(YAML(typ="safe", pure=True).load(path))
+        text, content = _read(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ParamsError(f"params.yaml: cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        got = "nothing" if content is None else _shown(content)
+        raise ParamsError(f"params.yaml: expected a mapping with the keys {', '.join(Params.model_fields)}, got {got}")
+    try:
+        return Params.model_validate(content)
     except ValidationError as error:
-        raise ParamsError(_message(error, "params.yaml", "the comments there")) from None
-    except (YAMLError, FileNotFoundError) as error:
-        raise ParamsError(f"params.yaml: cannot be read: {str(error).splitlines()[0]}") from None
+        where = f"params.yaml, line {_line(text, _first(error)[0])}"
+        raise ParamsError(_message(error, where, "the comments there")) from None

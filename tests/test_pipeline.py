@@ -28,6 +28,7 @@ SMOKE = {
     ("datasets", "mnist", "seeds", "deciding"): ["standard", "l2-1.5"],
     ("datasets", "mnist", "seeds", "n_deciding"): 3,
     ("datasets", "mnist", "seeds", "n_attacked"): 2,
+    ("datasets", "mnist", "natural", "balls"): ["l2-1.5"],
     ("claims", "mnist", "balls"): ["l2-1.5", "linf-0.3"],
     ("evaluate", "mnist", "n_images"): 60,
     ("evaluate", "mnist", "n_checked"): 20,
@@ -36,7 +37,7 @@ SMOKE = {
     ("evaluate", "mnist", "attack", "n_queries", "linf"): 20,
     ("evaluate", "mnist", "eps"): {"l2": [0.5, 1.5], "linf": [0.2, 0.3]},
     ("autoattack", "mnist", "n_images"): 20,
-    ("autoattack", "mnist", "rest", "attacks"): [],
+    ("autoattack", "mnist", "rest"): {"attacks": [], "balls": [], "n_seeds": 0},
     ("visualize", "mnist", "search", "n_steps"): 10,
     ("visualize", "mnist", "n_training"): 2000,
     ("visualize", "mnist", "n_images"): 20,
@@ -333,7 +334,7 @@ def test_several_machines_share_the_work_and_one_finishes_the_report(clone, tmp_
 
 
 def test_a_new_eps_costs_that_eps_and_an_old_one_leaves(clone):
-    balls = ["-S", "balls.mnist=[standard,l2-2.5,linf-0.3]", "-S", "claims.mnist.balls=[l2-2.5,linf-0.3]"]
+    balls = ["-S", "balls.mnist=[standard,l2-1.5,linf-0.2]", "-S", "claims.mnist.balls=[l2-1.5,linf-0.2]"]
     output = clone.run("dvc", "exp", "run", *balls)
     trained = {
         stage
@@ -341,20 +342,22 @@ def test_a_new_eps_costs_that_eps_and_an_old_one_leaves(clone):
         if stage.startswith(("fetch", "train", "size", "evaluate", "auto", "visualize"))
     }
     kinds = ("train", "size_sweep", "evaluate", "autoattack", "visualize")
-    assert trained == {f"{kind}@mnist-l2-2.5" for kind in kinds}
-    assert clone.models() == {"mnist-standard", "mnist-l2-2.5", "mnist-linf-0.3"}
+    assert trained == {f"{kind}@mnist-linf-0.2" for kind in kinds}
+    assert clone.models() == {"mnist-standard", "mnist-l2-1.5", "mnist-linf-0.2"}
     page = (clone.folder / "reports/index.html").read_text()
-    assert "<td>l2 eps 2.5</td>" in page
-    assert "mnist-l2-1.5" not in page
-    assert "mnist-l2-2.5" in clone.run("dvc", "metrics", "diff", "HEAD")
+    assert "<td>linf eps 0.2</td>" in page
+    assert "mnist-linf-0.3" not in page
+    assert "mnist-linf-0.2" in clone.run("dvc", "metrics", "diff", "HEAD")
 
 
 def test_wrong_parameters_end_in_one_line_before_any_work(clone):
     clone.run("git", "checkout", "-q", "params.yaml")
     clone.configure({("evaluate", "mnist", "n_images"): "many"})
+    text = (clone.folder / "params.yaml").read_text()
+    line = text[: text.index("n_images: many")].count("\n") + 1
     message = clone.run(sys.executable, "-m", "stages.check", code=1)
     assert message.strip().splitlines() == [
-        "check: params.yaml: expected evaluate.mnist.n_images: a valid integer, got 'many'"
+        f"check: params.yaml, line {line}: expected evaluate.mnist.n_images: a valid integer, got 'many'"
     ]
     clone.run("git", "checkout", "-q", "params.yaml")
 

@@ -25,6 +25,7 @@ class DataSet:
     | `paper_eps` | the paper's training eps in each norm (Table 2), for images in [0, 1] |
     | `paper_recipe` | the section of params.yaml with the paper's settings |
     | `eps_in_255` | whether legends show eps as 4/255, as the paper does |
+    | `counts` | the numbers of training and test images, "train" and "test", where they are the same in every copy |
     | `stored` | whether training keeps the images in memory or reads them from files |
     | `differences` | differences of the images from the paper's: (what, here, in the paper) |
     """
@@ -37,6 +38,7 @@ class DataSet:
     paper_eps: Mapping[str, float]
     paper_recipe: str
     eps_in_255: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
     stored: Literal["in_memory", "on_disk"] = "in_memory"
     differences: list[tuple[str, str, str]] = field(default_factory=list)
 

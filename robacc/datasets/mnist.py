@@ -10,6 +10,7 @@ FACTS = DataSet(
     size=28,
     paper_eps={"l2": 1.5, "linf": 0.3},
     paper_recipe="mnist-paper",
+    counts={"train": 60_000, "test": 10_000},
 )
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
