@@ -54,7 +54,7 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
-def _pool(n_processes: int, done: Shared | tuple[()] = (), busy: Shared | tuple[()] = ()) -> ProcessPoolExecutor:
+def _pool(n_processes: int, done: Shared, busy: Shared) -> ProcessPoolExecutor:
     # A forked process shares torch and other modules with its parent. Outside Linux, fork is not safe with threads.
     context = mp.get_context("fork" if sys.platform == "linux" else "spawn")
     return ProcessPoolExecutor(n_processes, context, initializer=_start_worker, initargs=(done, busy))
@@ -142,7 +142,7 @@ def stream(work: Callable[[T], R], items: Iterable[T], *, n_workers: int) -> Ite
 
     `items` are read only when needed. At most three items for each worker are in memory.
     """
-    with _pool(n_workers) as pool:
+    with _pool(n_workers, [], []) as pool:
         pending: deque[Future[R]] = deque()
         try:
             for item in items:
