@@ -147,17 +147,12 @@ def main(n: int, seed: int, out: Path) -> None:
                 os.waitpid(last := start(folder, log), 0)
                 for each in [*sessions, last]:
                     ended(each)
-                finish(rows, number, contents(folder) == whole, log.read_text())
+                identical = contents(folder) == whole
+                print(f"round {number}: {'identical' if identical else 'DIFFERENT'}", flush=True)
+                rows = [{**row, "models_identical": identical} if row["round"] == number else row for row in rows]
+                if rows:
+                    write_csv(rows, out)  # after each round, so that nothing is lost
                 number, sessions = number + 1, []
-    write_csv(rows, out)
-
-
-def finish(rows: list[dict], number: int, identical: bool, log: str) -> None:
-    """Add the end of a round to its rows."""
-    for row in rows:
-        if row["round"] == number:
-            row |= {"models_identical": identical, "tracebacks": log.count("Traceback")}
-    print(f"round {number}: {'identical' if identical else 'DIFFERENT'}", flush=True)
 
 
 if __name__ == "__main__":

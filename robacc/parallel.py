@@ -54,7 +54,7 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
-def _pool(n_processes: int, done: Shared = (), busy: Shared = ()) -> ProcessPoolExecutor:
+def _pool(n_processes: int, done: Shared, busy: Shared) -> ProcessPoolExecutor:
     # A forked process shares torch and other modules with its parent. Outside Linux, fork is not safe with threads.
     context = mp.get_context("fork" if sys.platform == "linux" else "spawn")
     return ProcessPoolExecutor(n_processes, context, initializer=_start_worker, initargs=(done, busy))
@@ -92,11 +92,11 @@ def parallel(
     order = sorted(range(len(items)), key=lambda i: -units[i])
     results: dict[int, R] = {}
     done, busy = (mp.RawArray("q", max(1, len(items))) for _ in range(2))
-    processes: list[BaseProcess] = []
+    others, processes = set(mp.active_children()), set[BaseProcess]()
     try:
         with _pool(n_processes, done, busy) as pool, _bar(sum(units), unit) as bar:
             pending = {pool.submit(_timed, work, items[i], i): i for i in order}
-            processes += mp.active_children()
+            processes = set(mp.active_children()) - others
             begin = time.monotonic()
             try:
                 while pending:
@@ -111,6 +111,8 @@ def parallel(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     except BrokenProcessPool:
+        for process in processes:
+            process.join()  # the pool has ended them all
         killed = {process.pid for process in processes if process.exitcode not in PUT_DOWN}  # empty if it died at once
         at_work = [item for item, pid in zip(items, busy, strict=False) if pid and (pid in killed or not killed)]
         raise ChildProcessError(_killed(at_work)) from None
@@ -140,7 +142,7 @@ def stream(work: Callable[[T], R], items: Iterable[T], *, n_workers: int) -> Ite
 
     `items` are read only when needed. At most three items for each worker are in memory.
     """
-    with _pool(n_workers) as pool:
+    with _pool(n_workers, [], []) as pool:
         pending: deque[Future[R]] = deque()
         try:
             for item in items:

@@ -5,18 +5,24 @@ import json
 import os
 import stat
 import zipfile
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from robacc.files import (
     must_exist,
     read_arrays,
     read_tensors,
+    tensors_in,
     whole,
     write_arrays,
     write_csv,
@@ -168,6 +174,41 @@ def test_a_file_of_another_program_is_refused(metadata, tmp_path):
     save_file({"w": torch.ones(2)}, tmp_path / "theirs.safetensors", metadata=metadata)
     with pytest.raises(ValueError, match=r"theirs\.safetensors as it was written, got damaged or other content"):
         read_tensors(tmp_path / "theirs.safetensors")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+# fault: fuzz of safetensors metadata
+@given(JSON | st.fixed_dictionaries({"content": JSON, "metadata": JSON}))
+def test_metadata_of_any_form_is_refused_by_name(said):
+    content = save({"w": torch.ones(2)}, metadata={"json": json.dumps(said)})
+    with pytest.raises(ValueError, match=r"^expected some\.model as it was written, got damaged or other content"):
+        tensors_in(content, Path("some.model"))
+
+
+# fault: fuzz of damaged files
+@given(st.data())
+def test_bytes_changed_anywhere_are_refused_by_name(data):
+    whole = written()
+    begin = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(begin, min(begin + 9, len(whole))))
+    content = whole[:begin] + data.draw(st.binary(max_size=9)) + whole[end:]
+    assume(content != whole)
+    with pytest.raises(ValueError, match=r"^expected some\.model as it was written, got damaged or other content"):
+        tensors_in(content, Path("some.model"))
+
+
+@cache
+def written() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "some.model"
+        write_tensors({"w": torch.ones(4, 3), "n": torch.tensor(7)}, path, {"arch": "narrow_cnn"})
+        return path.read_bytes()
 
 
 @every_writer
