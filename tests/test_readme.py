@@ -110,6 +110,18 @@ def test_commands_that_no_test_runs_are_few_and_have_a_reason():
         assert command.reason is None or len(command.reason.split()) > 1, command
 
 
+def test_a_remote_names_the_package_that_it_needs_and_a_cluster_gives_each_task_its_clone():
+    # fault: dvc remote add s3:// or ssh:// as printed, and four shares at once in one checkout
+    lines = (ROOT / "docs/several-machines.md").read_text("utf-8").splitlines()
+    remotes = {match[1]: line for line in lines if (match := re.search(r"remote add .*? (\w+)://", line))}
+    assert remotes.keys() == {"s3", "ssh"}
+    assert all(f"pip install dvc-{kind}." in line for kind, line in remotes.items())
+    (cluster,) = (line for line in lines if line.startswith("sbatch"))
+    assert re.search(
+        r"git clone \S.* part-\$SLURM_ARRAY_TASK_ID && cd part-\$SLURM_ARRAY_TASK_ID && make share", cluster
+    )
+
+
 def test_one_more_eps_trains_that_ball_alone():
     """The list to copy is that of params.yaml and one ball more."""
     (command,) = (text for text in documented.ELSEWHERE if text.startswith("dvc exp run"))
