@@ -236,16 +236,13 @@ def test_every_end_of_every_slider_is_drawn_and_eps_has_the_scale_of_its_norm(no
     assert all(sum(of) == pytest.approx(1, abs=1e-4) for of in heights)
 
 
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
+def test_what_cannot_be_shown_is_refused(notebook):
+    for asked, message in (
         ({"digit": 10}, "expected a digit of 0 to 9, one of its 5 examples, counted from 0, and a net, got 10, 0"),
         ({"example": 5}, "got 3, 5"),
         ({"shown": ()}, r"got 3, 0 and \(\)"),
         ({"norm": "l1"}, "expected norm"),
         ({"eps": -1.0}, "expected eps"),
-    ],
-)
-def test_what_cannot_be_shown_is_refused(notebook, asked, message):
-    with pytest.raises(ValueError, match=message):
-        notebook[0]["show"](**asked)
+    ):
+        with pytest.raises(ValueError, match=message):
+            notebook[0]["show"](**asked)
