@@ -10,7 +10,7 @@ export SHELL
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONUSERBASE PIP_REQUIRE_VIRTUALENV
 
 .DEFAULT_GOAL := help
-.PHONY: help repro status autoattack share collect test smoke bench gpu-check check report dag audit environment clean
+.PHONY: help repro status autoattack share collect test smoke bench gpu-check check report publish explore dag audit environment clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9_-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_-]+):[^#]*## /\1\t/' | expand -t 24
@@ -65,6 +65,15 @@ check: environment  ## lint, format and type checks
 
 report: environment  ## make the report from what is there, running only what it needs
 	python -m stages.repro report
+
+publish:  ## put the report into public/, a folder for any host of static pages
+	@test -e reports/index.html || { echo "make publish: expected reports/index.html, found none; run make repro first" >&2; exit 1; }
+	rm -rf public && mkdir public && cp -R reports/. public && touch public/.nojekyll
+	@echo "The folder: $(CURDIR)/public"
+
+explore: environment  ## try the published nets of MNIST in a notebook with sliders, without data or training
+	python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r notebooks/requirements.txt
+	jupyter lab notebooks/explore.ipynb
 
 dag: environment  ## draw the graph of the stages
 	dvc dag

@@ -5,7 +5,7 @@ import re
 import subprocess
 
 from robacc import params
-from stages import cli, environment, repro
+from stages import cli, install, repro
 
 OF_A_BALL = re.compile(r"(train|train_judges|size_sweep|evaluate|autoattack)(_[a-z0-9_]+)?@(?P<ball>.+)")
 
@@ -38,5 +38,5 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     arguments = cli.parser(__doc__)
-    arguments.add_argument("part", type=environment.part)
+    arguments.add_argument("part", type=install.part)
     cli.run(main, arguments)

@@ -20,7 +20,7 @@ from robacc.report import plotting
 from stages import claims, environment, identity
 from stages.figures import kernel_of_this_python
 from tests import results_made_up
-from tests.test_stage_report import EXACT, PIXEL, figures
+from tests.run_made_up import EXACT, PIXEL, figures
 
 ROOT = Path(__file__).parent.parent
 DATASET = "cifar10"
