@@ -422,7 +422,7 @@ UNUSABLE = {
     "absolute steps": (
         {"settings": weak().model_copy(update={"n_steps": 40, "step_size": 0.01})},
         ValueError,
-        r"Attack: expected steps that add up to 1 \(of eps\) or more",
+        r"Attack: expected step_size: at least",
     ),
     "one small step": (
         {"settings": weak().model_copy(update={"n_steps": 1, "step_size": 0.1})},
