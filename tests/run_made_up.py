@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+SQUARE = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>'
 EXACT = {"figure-5a", "figure-5b", "figure-5c", "figure-5-noise", "theory-frontier", "theory-dimension"}
 GRIDS = (2, 3, 4, 8, 9, 10)  # the figures that are pictures; the page draws the others itself
 
@@ -44,8 +45,8 @@ def report(folder: Path, *datasets: str) -> Path:
     grids = {dataset: {f"figure-{n}{facts.of(dataset).letter}" for n in GRIDS} for dataset in datasets}
     for name, shown in {"exact": EXACT, **grids}.items():
         (folder / "reports/figures" / name).mkdir(parents=True)
-        for figure, kind in product(shown, ("png", "svg")):
-            (folder / f"reports/figures/{name}/{figure}.{kind}").write_bytes(PIXEL)
+        for figure, (kind, content) in product(shown, {"png": PIXEL, "svg": SQUARE}.items()):
+            (folder / f"reports/figures/{name}/{figure}.{kind}").write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for dataset in datasets:

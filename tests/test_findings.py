@@ -92,4 +92,4 @@ def test_a_claim_without_measures_has_no_sentence():
 
 def test_shares_are_told_from_their_null():
     effect = {**EFFECT, "place": "robust judge", "value": 0.43, "null": 0.5}
-    assert "in: 93 % after training at linf 0.3" in findings.sentence(claim(effect, number="C12"))
+    assert "in 93 % after training at linf 0.3" in findings.sentence(claim(effect, number="C12"))

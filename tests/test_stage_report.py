@@ -74,7 +74,9 @@ def test_captions_say_what_was_done(pages):
     assert "<th>standard accuracy, all images</th>" in text
     assert "<th>standard accuracy, same images</th>" in text
     assert not re.findall(r"(?i)first (?:[\d,]+ )?test images", text)
-    assert "notebooks/cifar10/figures_2_10_gradients.ipynb" in captions["figure-10b"]
+    figure = text[text.index('<figure id="figure-10b">') :].split("</figure>")[0]
+    assert 'href="notebooks/cifar10/figures_2_10_gradients.ipynb"' in figure
+    assert "<code>dvc repro figures_cifar10@cifar10</code>" in figure
     assert text.count("so it is lossy. Recipe") == 2
     assert text.count("<p>train and test: n01641577</p>") == 2
 

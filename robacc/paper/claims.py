@@ -124,8 +124,8 @@ def full_set(
     crossings = []
     for norm in _norms(sizes):
         for eps in np.sort(sizes[sizes.norm_train == norm].eps_train.unique()):
-            at = crossing(sizes, norm, eps)
-            crossings.append(f"{norm} eps {eps:g}: " + ("no crossing" if at is None else f"about {at:,.0f} images"))
+            size = crossing(sizes, norm, eps)
+            crossings.append(f"{norm} eps {eps:g}: " + ("no crossing" if size is None else f"about {size:,.0f} images"))
     return Claim(
         "C2",
         "With the full training set, adversarial training lowers standard accuracy; the curves cross as n grows.",

@@ -54,8 +54,8 @@ def gains(table: pd.DataFrame, dataset: str) -> Gains:
             base = standard.std_acc.iloc[0]
             each = [f"{row.norm} eps {row.eps:g}: {row.std_acc - base:+.2f}" for row in robust.itertuples()]
             found.lines.append(f"{'; '.join(each)} points ({source})")
-            for row in robust.itertuples():
-                found.at.setdefault((row.norm, row.eps), []).append((row.std_acc - base) / 100)
+            for norm, eps, gain in zip(robust.norm, robust.eps, (robust.std_acc - base) / 100, strict=True):
+                found.at.setdefault((norm, eps), []).append(gain)
     return found
 
 

@@ -68,6 +68,29 @@ def described(title: str, series: list[Series], x_text: Callable[[float], str]) 
     return f"Curves of {title}: {'; '.join(parts)}."
 
 
+@dataclass(frozen=True)
+class Frame:
+    """The axes of a plot: `left` and `top` give positions in percent of it."""
+
+    xs: list[float]
+    low: float
+    high: float
+    log: bool
+
+    def left(self, x: float) -> float:
+        """Return the position of an x, with room for marks on both sides."""
+        start, end, at = (math.log(value) if self.log else value for value in (self.xs[0], self.xs[-1], x))
+        return round(3 + 94 * (at - start) / ((end - start) or 1.0), 2)
+
+    def top(self, y: float) -> float:
+        """Return the position of a share."""
+        return round(100 * (self.high - y) / (self.high - self.low), 2)
+
+    def path(self, x: Sequence[float], y: Sequence[float]) -> list[str]:
+        """Return the points of a path."""
+        return [f"{self.left(one)},{self.top(other)}" for one, other in zip(x, y, strict=True)]
+
+
 def chart(
     title: str,
     series: list[Series],
@@ -79,62 +102,73 @@ def chart(
 ) -> Markup:
     """Return a chart of shares, with a tick at each x. `box` fixes the axis at 0 to 100 %."""
     xs = sorted({float(x) for each in series if each.line for x in each.x})
-    scaled = np.log(xs) if log else np.array(xs)
-    start, width = float(scaled[0]), float(scaled[-1] - scaled[0]) or 1.0
     low, high = (-0.02, 1.02) if box else _limits(series)
-
-    def left(x: float) -> float:
-        return round(3 + 94 * ((math.log(x) if log else x) - start) / width, 2)
-
-    def top(y: float) -> float:
-        return round(100 * (high - y) / (high - low), 2)
-
-    lines, marks = [], []
-    y_ticks = ticks(low, high)
-    lines += [f'<path class="grid" d="M0,{top(y)}H100"/>' for y in y_ticks]
-    for index, each in enumerate(series):
-        if each.line and len(each.low):
-            there = [f"{left(x)},{top(y)}" for x, y in zip(each.x, each.high, strict=True)]
-            back = [f"{left(x)},{top(y)}" for x, y in zip(each.x, each.low, strict=True)][::-1]
-            lines.append(f'<path class="band s{index}" d="M{"L".join(there + back)}Z"/>')
-    for index, each in enumerate(series):
-        points = [(left(x), top(y)) for x, y in zip(each.x, each.y, strict=True)]
-        if each.line:
-            lines.append(f'<path class="line s{index}" d="M{"L".join(f"{x},{y}" for x, y in points)}"/>')
-        shape = SHAPES[index % len(SHAPES)] if each.line else CROSS
-        name = f"s{index}" if each.line else f"s{index} cross"
-        marks += [
-            f'<svg class="{name}" x="{x}%" y="{y}%" overflow="visible"><path d="{shape}"/></svg>' for x, y in points
-        ]
-    labels = [f'<span class="tick y" style="top:{top(y)}%">{100 * y:g}</span>' for y in y_ticks]
-    labels += [f'<span class="tick x" style="left:{left(x)}%">{escape(x_text(x))}</span>' for x in _apart(xs, left)]
-    sized = 'width="14" height="12" viewBox="-7 -6 14 12" aria-hidden="true"'
-    legend = [
-        f'<li><svg class="s{index}{"" if each.line else " cross"}" {sized}>'
-        f'<path d="{SHAPES[index % len(SHAPES)] if each.line else CROSS}"/></svg>{escape(each.name)}</li>'
-        for index, each in enumerate(series)
-    ]
-    values = [
-        {
-            "at": left(x),
-            "x": f"{x_label}: {x_text(x)}",
-            "values": [
-                [index, each.name, percent(y)]
-                for index, each in enumerate(series)
-                for own, y in zip(each.x, each.y, strict=True)
-                if own == x and each.line
-            ],
-        }
-        for x in xs
-    ]
-    said = escape(described(title, series, x_text))
+    frame = Frame(xs, low, high, log)
+    said, values = escape(described(title, series, x_text)), _values(series, frame, x_label, x_text)
     return Markup(
         f'<div class="chart" data-values="{escape(json.dumps(values))}"><p class="title">{escape(title)}, %</p>'
         f'<div class="plot"><svg class="lines" viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">'
-        f'{"".join(lines)}</svg><svg class="marks" role="img" aria-label="{said}">{"".join(marks)}</svg>'
-        f'{"".join(labels)}</div><p class="x-label">{escape(x_label)}</p>'
-        f'<ul class="legend">{"".join(legend)}</ul></div>'
+        f'{_lines(series, frame)}</svg><svg class="marks" role="img" aria-label="{said}">{_marks(series, frame)}</svg>'
+        f'{_ticks(frame, x_text)}</div><p class="x-label">{escape(x_label)}</p>'
+        f'<ul class="legend">{_legend(series)}</ul></div>'
     )
+
+
+def _name(index: int, series: Series) -> str:
+    return f"s{index}" if series.line else f"s{index} cross"
+
+
+def _shape(index: int, series: Series) -> str:
+    return f'<path d="{SHAPES[index % len(SHAPES)] if series.line else CROSS}"/>'
+
+
+def _lines(series: list[Series], frame: Frame) -> str:
+    parts = [f'<path class="grid" d="M0,{frame.top(y)}H100"/>' for y in ticks(frame.low, frame.high)]
+    curves = [(index, each) for index, each in enumerate(series) if each.line]
+    for index, each in curves:
+        if len(each.low):
+            around = frame.path(each.x, each.high) + frame.path(each.x, each.low)[::-1]
+            parts.append(f'<path class="band s{index}" d="M{"L".join(around)}Z"/>')
+    parts += [f'<path class="line s{index}" d="M{"L".join(frame.path(each.x, each.y))}"/>' for index, each in curves]
+    return "".join(parts)
+
+
+def _marks(series: list[Series], frame: Frame) -> str:
+    return "".join(
+        f'<svg class="{_name(index, each)}" x="{frame.left(x)}%" y="{frame.top(y)}%" overflow="visible">'
+        f"{_shape(index, each)}</svg>"
+        for index, each in enumerate(series)
+        for x, y in zip(each.x, each.y, strict=True)
+    )
+
+
+def _ticks(frame: Frame, x_text: Callable[[float], str]) -> str:
+    parts = [
+        f'<span class="tick y" style="top:{frame.top(y)}%">{100 * y:g}</span>' for y in ticks(frame.low, frame.high)
+    ]
+    parts += [
+        f'<span class="tick x" style="left:{frame.left(x)}%">{escape(x_text(x))}</span>'
+        for x in _apart(frame.xs, frame.left)
+    ]
+    return "".join(parts)
+
+
+def _legend(series: list[Series]) -> str:
+    sized = 'width="14" height="12" viewBox="-7 -6 14 12" aria-hidden="true"'
+    return "".join(
+        f'<li><svg class="{_name(index, each)}" {sized}>{_shape(index, each)}</svg>{escape(each.name)}</li>'
+        for index, each in enumerate(series)
+    )
+
+
+def _values(series: list[Series], frame: Frame, x_label: str, x_text: Callable[[float], str]) -> list[dict]:
+    """Return what the script shows at each x: its position, its words, and the values of the curves."""
+
+    def at(x: float) -> list[list]:
+        curves = [(index, each) for index, each in enumerate(series) if each.line and x in each.x]
+        return [[index, each.name, percent(each.y[list(each.x).index(x)])] for index, each in curves]
+
+    return [{"at": frame.left(x), "x": f"{x_label}: {x_text(x)}", "values": at(x)} for x in frame.xs]
 
 
 def _apart(xs: list[float], left: Callable[[float], float], least: float = 9.0) -> list[float]:

@@ -42,7 +42,8 @@ def by_size(sizes: pd.DataFrame, norm: str, dataset: str) -> Markup:
     drawn = []
     for title, rows in (("all sizes", table), ("the largest sizes", table[table.n_train >= table.n_train.max() / 25])):
         series = [
-            _curve(ball(norm, eps, dataset), of_eps, "n_train", **WIDEST) for eps, of_eps in rows.groupby("eps_train")
+            _curve(ball(norm, eps, dataset), rows[rows.eps_train == eps], "n_train", **WIDEST)
+            for eps in sorted(rows.eps_train.unique())
         ]
         drawn.append(chart(f"Standard accuracy, {title}", series, x_label="training images", x_text=_count, log=True))
     return Markup("").join(drawn)
@@ -82,8 +83,8 @@ def by_judge(numbers: pd.DataFrame, models: pd.DataFrame, dataset: str) -> Marku
         paths = numbers[(numbers.quantity == f"path_{judge}") & (numbers.norm == "l2")]
         of = {"y": ("mean", "mean"), "low": ("mean", "min"), "high": ("mean", "max")}
         series = [
-            _curve(ball(model.norm, model.eps, dataset), paths[paths.model == model.model], "position", **of)
-            for model in strongest.itertuples()
+            _curve(ball(norm, eps, dataset), paths[paths.model == model], "position", **of)
+            for model, norm, eps in zip(strongest.model, strongest.norm, strongest.eps, strict=True)
         ]
         title = f"Probability of the new class, {judge} judge"
         drawn.append(chart(title, series, x_label="share of the way", x_text="{:.3g}".format, box=True))

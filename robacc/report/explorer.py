@@ -49,16 +49,16 @@ def explorer(folder: Path, models: pd.DataFrame, dataset: str) -> dict:
         "norms": [norm for norm in curves.NAMES if norm in set(models.norm)],
         "models": [
             {
-                "norm": model.norm,
-                "name": curves.ball(model.norm, model.eps, dataset),
+                "norm": norm,
+                "name": curves.ball(norm, eps, dataset),
                 "row": _rows_of(index, of_model),
                 "read": {
-                    norm: [classes[int(of_model[f"predicted_{norm}"][i])] for i in shown.indices]
-                    for norm in ("l2", "linf")
-                    if f"predicted_{norm}" in of_model
+                    attack: [classes[int(of_model[f"predicted_{attack}"][i])] for i in shown.indices]
+                    for attack in ("l2", "linf")
+                    if f"predicted_{attack}" in of_model
                 },
             }
-            for index, (model, of_model) in enumerate(zip(models.itertuples(), arrays, strict=True))
+            for index, (norm, eps, of_model) in enumerate(zip(models.norm, models.eps, arrays, strict=True))
         ],
     }
 

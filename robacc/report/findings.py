@@ -99,7 +99,7 @@ def _gradients(effects: list[dict]) -> str:
 def _shares(effects: list[dict], place: str, text: str) -> str:
     shown = [effect for effect in effects if effect["place"] == place]
     parts = [f"{100 * (effect['value'] + effect['null']):.0f} % after training at {ball(effect)}" for effect in shown]
-    return f"{text}: {' and '.join(parts)} ({seeds(shown)})."
+    return f"{text} {' and '.join(parts)} ({seeds(shown)})."
 
 
 def _another_class(effects: list[dict]) -> str:
