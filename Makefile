@@ -35,9 +35,9 @@ autoattack: environment  ## the same with the whole of AutoAttack on every full-
 	python -m stages.repro --set 'autoattack.mnist.attacks=[apgd-ce, apgd-t, fab-t, square]' --set 'autoattack.mnist.rest.attacks=[]'
 
 export PART ?= 1/1
-share: BEFORE = --part "$$PART"
+share: BEFORE = --part="$$PART"
 share: environment  ## PART=2/3: compute the second third of the balls, push it to the DVC remote for `make collect`
-	python -m stages.share "$$PART"
+	python -m stages.share -- "$$PART"
 
 collect: environment  ## take from the DVC remote what other machines computed, compute the rest, make the report
 	python -m stages.repro --pull

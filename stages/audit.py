@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages.install import INSTALL
+from stages.install import install
 
 TOOL = "pip-audit==2.10.1"
 VENV = Path(".venv/audit")
@@ -18,7 +18,7 @@ def main() -> None:
     """Print the vulnerabilities, if any, and end with 1; say so in one line if nobody could be asked."""
     steps: list[list[str | Path]] = [
         [sys.executable, "-I", "-m", "venv", VENV],
-        [VENV / "bin" / "python", *INSTALL, TOOL],
+        install(VENV, TOOL),
     ]
     asks: list[str | Path] = [
         VENV / "bin" / "pip-audit",
@@ -28,7 +28,7 @@ def main() -> None:
         "--disable-pip",
     ]
     asks += ["--progress-spinner=off", "-r", "requirements.lock"]
-    for step in [asks] if asks[0].exists() else [*steps, asks]:
+    for step in [asks] if Path(asks[0]).exists() else [*steps, asks]:
         done = subprocess.run(step, capture_output=True, text=True, check=False)
         if done.returncode and not done.stdout:
             why = (done.stderr.strip().splitlines() or ["no word why"])[-1]

@@ -16,9 +16,6 @@ VENV = Path(".venv")
 PYTHON = VENV / "bin" / "python"
 READY = VENV / "ready"
 LOCK = Path(".dvc/tmp/environment")
-# The empty options undo what the user's pip.conf and PIP_* say of where to install. Mirrors and certificates stay.
-INSTALL = ("-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-INSTALL += ("--python=", "--no-user", "--target=", "--prefix=", "--root=")
 
 
 def part(text: str) -> tuple[int, int]:
@@ -27,6 +24,16 @@ def part(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise argparse.ArgumentTypeError(f"expected a part and the number of parts, as in PART=2/3, got PART={text}")
     return int(number), int(of)
+
+
+def install(venv: Path, *what: str) -> list[str | Path]:
+    """Return the command that installs into `venv`, wherever the user's pip.conf and PIP_* want it.
+
+    Their mirrors and certificates stay.
+    """
+    here = ["--python=", "--no-user", "--target=", f"--prefix={venv.resolve()}", "--root=/"]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-warn-script-location"]
+    return [venv / "bin" / "python", "-I", "-m", "pip", "install", *quiet, *here, *what]
 
 
 def described() -> str:
@@ -71,7 +78,7 @@ def set_up() -> None:
         READY.unlink(missing_ok=True)
         # Whoever is killed leaves this word. The children hold the lock too: pip can outlive its parent.
         print("unfinished", file=lock, flush=True)
-        steps: list[list[str | Path]] = [[PYTHON, *INSTALL, "-r", "requirements.lock"]]
+        steps: list[list[str | Path]] = [install(VENV, "-r", "requirements.lock")]
         if not keep:
             base = getattr(sys, "_base_executable", sys.executable)  # this may be the Python of the .venv to replace
             steps.insert(0, [base, "-I", "-m", "venv", "--clear", VENV])
@@ -109,7 +116,7 @@ def main() -> None:
     if not up_to_date():
         set_up()
     if args.also:
-        subprocess.run([PYTHON, *INSTALL, "--no-deps", "-r", args.also], check=True)
+        subprocess.run(install(VENV, "--no-deps", "-r", args.also), check=True)
     if not in_git:
         do_without_git()
 

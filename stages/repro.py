@@ -33,10 +33,17 @@ class Checkout:
         DVC hears Ctrl-C itself and ends in order, so this process waits for it. It holds the lock too, in case this
         process is killed.
         """
+        running: subprocess.Popen[bytes] | None = None
+
+        def pass_on(number: int, _: object) -> None:
+            if running is None:
+                raise SystemExit(128 + number)
+            running.send_signal(number)
+
         signal.signal(signal.SIGINT, lambda *_: None)
-        running = subprocess.Popen(["dvc", *words], pass_fds=[self._lock])
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda number, _: running.send_signal(number))
+            signal.signal(number, pass_on)
+        running = subprocess.Popen(["dvc", *words], pass_fds=[self._lock])
         if code := running.wait():
             raise SystemExit(code)
 
