@@ -56,7 +56,7 @@ def start(folder: Path, log: Path) -> int:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1), os.dup2(out, 2)
     for name in ("dvc", "sh", "stage"):
-        Path("/proc/self/comm").write_text(name)
+        Path("/proc/self/comm").write_text(name, encoding="utf-8")
         if name == "stage":
             code = 1
             try:
@@ -77,7 +77,7 @@ def members(session: int) -> dict[int, tuple[int, str]]:
     found = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
-            text = file.read_text()
+            text = file.read_text(encoding="utf-8", errors="replace")
         except OSError:  # it has just ended
             continue
         name, rest = text.split("(", 1)[1].rsplit(")", 1)
@@ -127,7 +127,7 @@ def main(n: int, seed: int, out: Path) -> None:
         begin = time.monotonic()
         os.waitpid(start(home / "whole", home / "log"), 0)
         whole, duration = contents(home / "whole"), time.monotonic() - begin
-        assert len(whole) == len(JOBS), (home / "log").read_text()
+        assert len(whole) == len(JOBS), (home / "log").read_text(encoding="utf-8")
         number, sessions = 0, []
         while len(rows) < n:
             folder, log = home / f"round{number}", home / f"log{number}"

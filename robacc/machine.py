@@ -28,7 +28,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 def _quotas(root: Path) -> list[float]:
     """Return the quota of each control group (Linux, version 1 and 2) that this process is in, as a number of cores."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:  # another system
         return []
     found = []
@@ -40,7 +40,7 @@ def _quotas(root: Path) -> list[float]:
         for folder in (own, *own.parents[: len(own.parts) - len(top.parts)]):
             files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
             try:
-                quota, period = " ".join((folder / file).read_text() for file in files).split()
+                quota, period = " ".join((folder / file).read_text(encoding="utf-8") for file in files).split()
                 found += [int(quota) / int(period)] if quota != "max" and int(quota) > 0 else []
             except (OSError, ValueError):  # no quota is possible here
                 continue
@@ -70,7 +70,12 @@ def _started_by() -> tuple[int, int]:
     parent = os.getppid()
     try:
         # "id (name) state parent ...", and the name may have spaces and brackets
-        name, rest = Path(f"/proc/{parent}/stat").read_text().split("(", 1)[1].rsplit(")", 1)
+        name, rest = (
+            (Path("/") / f"proc/{parent}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .split("(", 1)[1]
+            .rsplit(")", 1)
+        )
     except OSError:  # it has just ended, or the system has no such file
         return parent, 0
     return parent, int(rest.split()[1]) if name in SHELLS else 0

@@ -4,6 +4,7 @@ It needs the network and no installed environment: pip-audit gets a small one of
 no vulnerabilities would pass for a clean answer, so OSV is asked.
 """
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -38,4 +39,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     main()

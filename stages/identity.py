@@ -56,7 +56,7 @@ def sources(file: Path) -> list[str]:
 
 def modules(stage: str, dataset: str | None, p: Params) -> list[str]:
     """Return the modules of this project that a stage runs, those that it imports by name among them."""
-    roots = {f"stages.{stage}"}
+    roots = {f"stages.{stage}", "stages.environment"}
     if stage == "figures":
         cells = "\n".join(text for file in notebooks(dataset) for text in code(file))
         roots |= {each for each in provenance.imports(cells) if provenance.is_module(each)}

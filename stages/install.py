@@ -44,7 +44,7 @@ def described() -> str:
 def usable() -> bool:
     """Return whether .venv is where it was made, was not left half made, and has a Python that runs and finds pip."""
     made_in = READY.read_text(encoding="utf-8").partition("\n")[0] if READY.exists() else ""
-    if made_in not in ("", f"# {VENV.resolve()}") or (LOCK.exists() and LOCK.read_text()):
+    if made_in not in ("", f"# {VENV.resolve()}") or (LOCK.exists() and LOCK.read_text(encoding="utf-8")):
         return False
     finds_pip = "import sys, importlib.util; sys.exit(importlib.util.find_spec('pip') is None)"
     try:
@@ -61,7 +61,7 @@ def up_to_date() -> bool:
 def set_up() -> None:
     """Make .venv, or install what changed in requirements.lock; wait for another process that does so."""
     LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("a+") as lock:
+    with LOCK.open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,7 +14,7 @@ def ledger(name: str) -> list[dict]:
     """Return the claims decided from results/<name>/."""
     from robacc.files import must_exist
 
-    return json.loads(must_exist(RESULTS / name / "ledger.json").read_text("utf-8"))["claims"]
+    return json.loads(must_exist(RESULTS / name / "ledger.json").read_text(encoding="utf-8"))["claims"]
 
 
 def filled() -> str:
@@ -26,7 +26,7 @@ def filled() -> str:
     run = [dataset for dataset in titles if (RESULTS / dataset / "ledger.json").exists()]
     trained = {titles[dataset]: ledger(dataset) for dataset in run}
     not_run = [title for dataset, title in titles.items() if dataset not in run]
-    return verdicts.fill(README.read_text("utf-8"), verdicts.tables(ledger("exact"), trained, not_run))
+    return verdicts.fill(README.read_text(encoding="utf-8"), verdicts.tables(ledger("exact"), trained, not_run))
 
 
 def main(_: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from robacc import files, params
+from robacc import params
 from stages import cli
 
 PARAMS = Path("params.yaml")
@@ -109,6 +109,8 @@ def parameters(values: list[str]) -> Iterator[None]:
 
     What was edited in the file meanwhile stays in any case.
     """
+    from robacc import files
+
     before = PARAMS.read_bytes()
     params.load()
     after = with_values(before.decode(), values).encode() if values else before

@@ -101,13 +101,13 @@ def test_the_closure_is_what_python_loads():
     loaded = set(filter(provenance.is_module, done.stdout.split()))
     found = set(closure("robacc.training.store"))
     assert found <= loaded
-    assert loaded - found == set(closure("robacc.params")) - found
+    assert loaded - found == set(closure("robacc.params", "robacc.machine")) - found
 
 
 def test_packages_hold_nothing_but_words():
-    """What stands in an `__init__.py` is in no closure."""
+    """What stands in an `__init__.py` is in no closure; that of the stages calls `stages.environment`, which is in all."""
     for file in SOURCES:
-        if file.stem == "__init__":
+        if file.stem == "__init__" and file.parent.name != "stages":
             assert [type(node) for node in ast.parse(file.read_text()).body] == [ast.Expr], file
 
 

@@ -88,8 +88,7 @@ def evaluate(
     """
     check_images(x)
     y, eps_grid = whole_labels(y, len(x)), ascending(norm, eps_grid, x)
-    check_integers(seed=seed)
-    settings = _checked(settings, n_robust=n_robust, n_checked=n_checked)
+    settings = _checked(settings, seed, n_robust=n_robust, n_checked=n_checked)
     order = balanced_order(y, seed=seed) if order is None else check_order(order, len(y))
     x_checked, y_checked = x[order[:n_checked]], y[order[:n_checked]]
     for each in [model] if other is None else [model, other]:
@@ -144,9 +143,9 @@ def standard(model: nn.Module, x: Tensor, y: Tensor, *, n_checked: int) -> Outco
     return Outcomes(y, predicted, "none", [], y[:0], torch.empty(0))
 
 
-def _checked(settings: Attack, **counts: int) -> Attack:
+def _checked(settings: Attack, seed: int, **counts: int) -> Attack:
     """Return `settings`, checked again: `model_copy` and `model_construct` check nothing."""
-    check_integers(**counts)
+    check_integers(seed=seed, **counts)
     for name, n in counts.items():
         if n < 1:
             raise ValueError(f"expected {name} of at least 1, got {n}; it is a number of images")

@@ -113,7 +113,7 @@ def _files(split: Path, folders: Collection[str]) -> Iterator[tuple[str, Path]]:
     """
     labelled = split / "val_annotations.txt"
     if labelled.is_file() and (split / "images").is_dir():
-        rows = (line.split("\t") for line in labelled.read_text("utf-8", errors="replace").splitlines())
+        rows = (line.split("\t") for line in labelled.read_text(encoding="utf-8", errors="replace").splitlines())
         named = sorted((row[1], row[0]) for row in rows if len(row) > 1 and row[1] in folders and _is_image(row[0]))
         yield from ((folder, split / "images" / PurePosixPath(name).name) for folder, name in named)
         return
