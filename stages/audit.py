@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages.install import install
+from stages import install
 
 TOOL = "pip-audit==2.10.1"
 VENV = Path(".venv/audit")
@@ -19,7 +19,7 @@ def main() -> None:
     """Print the vulnerabilities, if any, and end with 1; say so in one line if nobody could be asked."""
     steps: list[list[str | Path]] = [
         [sys.executable, "-I", "-m", "venv", VENV],
-        install(VENV, TOOL),
+        install.install(VENV, TOOL),
     ]
     asks: list[str | Path] = [
         VENV / "bin" / "pip-audit",

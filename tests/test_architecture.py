@@ -274,7 +274,7 @@ def test_no_absolute_paths(file):
 
 
 # Functions named `open` that open no text.
-OPEN_OTHERS = {"Image", "tarfile", "zipfile"}
+OPEN_OTHERS = {"Image", "os", "tarfile", "zipfile"}
 
 
 # fault: locale ISO-8859-1, ASCII locale
@@ -283,7 +283,8 @@ def test_text_files_are_read_and_written_in_utf_8(file):
     for call in (node for node in ast.walk(tree(file)) if isinstance(node, ast.Call)):
         of, _, name = ast.unparse(call.func).rpartition(".")
         binary = any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in call.args)
-        text = (name in ("read_text", "write_text") and of) or (name == "open" and of not in OPEN_OTHERS and not binary)
+        by_path = name in ("read_text", "write_text") and of not in ("", "files")
+        text = by_path or (name == "open" and of not in OPEN_OTHERS and not binary)
         assert not text or "encoding" in {keyword.arg for keyword in call.keywords}, ast.unparse(call)
 
 

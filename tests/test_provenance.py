@@ -105,7 +105,7 @@ def test_the_closure_is_what_python_loads():
 
 
 def test_packages_hold_nothing_but_words():
-    """What stands in an `__init__.py` is in no closure; that of the stages calls `stages.environment`, which is in all."""
+    """What stands in an `__init__.py` is in no closure. That of stages calls `stages.environment`, which is in all."""
     for file in SOURCES:
         if file.stem == "__init__" and file.parent.name != "stages":
             assert [type(node) for node in ast.parse(file.read_text()).body] == [ast.Expr], file
