@@ -1,5 +1,6 @@
 """The store of trained models: each job is trained once, under a key that says all that decides it."""
 
+import dataclasses
 import errno
 import multiprocessing as mp
 import os
@@ -72,6 +73,13 @@ def test_files_come_in_the_order_of_the_jobs_and_say_what_they_are(run, train_se
         assert spec["data"] == images.sha256
         assert spec["subset"] == batches.subset_hash(batches.nested_subset(images.y, job.n_train, seed=job.seed))
         assert [row["step"] for row in training_log(file)] == list(range(1, n_steps + 1))
+
+
+def test_more_images_than_there_are_are_refused_before_any_training(run, tmp_path):
+    # fault: n_train above the images there are
+    with pytest.raises(ValueError, match=r"expected n_train and sizes in params\.yaml of at most \d+, .*, got 9999$"):
+        run(tmp_path, jobs=[JOBS[0], dataclasses.replace(JOBS[0], n_train=9999)])
+    assert not list(tmp_path.glob("*.model"))
 
 
 def test_a_finished_job_is_not_trained_again(run, tmp_path, capsys):

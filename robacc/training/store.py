@@ -146,10 +146,17 @@ def train_all(
     """Return the model files of all jobs, in their order, in the folder `checkpoints`.
 
     `n_workers` processes train the jobs that are not finished. The file of a job is named by its `job_key`. `settings`
-    are the keywords `log_every`, `checkpoint_every`, `hardware` and `n_decoders` of `train`.
+    are the keywords `log_every`, `checkpoint_every`, `hardware` and `n_decoders` of `train`. Raises ValueError, before any
+    training, if a job wants more images than there are.
     """
     import_module("torch._dynamo")  # the first optimiser does, in 1.6 s: once here instead of in every worker
-    code = training_code(recipe, loading.load(train_set))  # once, for all workers
+    images = loading.load(train_set)
+    most = max((job.n_train for job in jobs), default=0)
+    if most > len(images):
+        raise ValueError(
+            f"expected n_train and sizes in params.yaml of at most {len(images)}, the images in {train_set}, got {most}"
+        )
+    code = training_code(recipe, images)  # once, for all workers
     work = partial(train_one, train_set=train_set, recipe=recipe, settings=settings, checkpoints=checkpoints, code=code)
     units = [n_steps(recipe, job.n_train) for job in jobs]
     begin = time.monotonic()
