@@ -146,8 +146,8 @@ def train_all(
     """Return the model files of all jobs, in their order, in the folder `checkpoints`.
 
     `n_workers` processes train the jobs that are not finished. The file of a job is named by its `job_key`. `settings`
-    are the keywords `log_every`, `checkpoint_every`, `hardware` and `n_decoders` of `train`. Raises ValueError, before any
-    training, if a job wants more images than there are.
+    are the keywords `log_every`, `checkpoint_every`, `hardware` and `n_decoders` of `train`. Raises ValueError, before
+    any training, if a job wants more images than there are.
     """
     import_module("torch._dynamo")  # the first optimiser does, in 1.6 s: once here instead of in every worker
     images = loading.load(train_set)
