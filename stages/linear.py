@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -49,9 +50,21 @@ def noise(fit: Callable, train: tuple, settings: Linear) -> dict[str, list[dict]
     return {"noise": rows}
 
 
-def part_of_work(part: partial, on_progress) -> dict[str, list[dict]]:  # noqa: ANN001
+@dataclass(frozen=True)
+class Part:
+    """A part of the work, and its name in the lines about progress."""
+
+    name: str
+    rows: Callable[[], dict[str, list[dict]]]
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name
+
+
+def part_of_work(part: Part, on_progress: Callable[[int], None]) -> dict[str, list[dict]]:
     """Return the rows of one part."""
-    rows = part()
+    rows = part.rows()
     on_progress(1)
     return rows
 
@@ -71,8 +84,11 @@ def main(args: argparse.Namespace) -> None:
     files = [Path("data/mnist") / f"{split}.safetensors" for split in ("train", "test")]
     train, test = (linear.binary(loading.load(file), classes=settings.classes) for file in files)
     ways = solvers(settings)
-    work = [partial(study, key, fit, train, test, settings) for key, fit in ways]
-    work.append(partial(noise, ways[0][1], train, settings))
+    work = [
+        Part(f"{key['optimizer']}, l2 {key['l2']:g}", partial(study, key, fit, train, test, settings))
+        for key, fit in ways
+    ]
+    work.append(Part("noise features", partial(noise, ways[0][1], train, settings)))
     units = range(1, len(work) + 1)  # the last is the longest and starts first, so that no core waits for it
     parts = parallel(part_of_work, work, units=units, unit="parts", n_workers=cli.n_workers())
     for name in linear.TABLES:

@@ -398,3 +398,25 @@ def test_the_table_of_mistakes_is_what_the_tests_say():
             table |= {(int(row), file, name.strip("`")) for name in names.split(", ")}
     assert table == guards()
     assert {row for row, _, _ in table} == set(range(1, 41))
+
+
+def faults() -> set[tuple[str, str, str]]:
+    """Return (trouble, file, test) for every comment `fault: <trouble>` in or above a test."""
+    found = set()
+    for file in sorted((ROOT / "tests").glob("test_*.py")):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        tests = [
+            node for node in tree(file).body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        ]
+        for number, line in enumerate(lines, start=1):
+            if trouble := re.match(r"\s*# fault: (.*)", line):
+                test = next(node for node in tests if node.end_lineno >= number)
+                found.add((trouble[1], file.stem.removeprefix("test_"), test.name))
+    return found
+
+
+def test_the_table_of_troubles_is_what_the_tests_say():
+    text = (ROOT / "tests/faults.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.*) \| (\w+): `(\w+)` \|$", text, re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert set(rows) == faults()
