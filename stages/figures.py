@@ -29,6 +29,7 @@ def execute(source: Path, on_progress, *, folder: Path, sockets: Path, parameter
     """Write `folder`/<name>.ipynb, executed, and the figures that the notebook saves."""
     import nbformat
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
 
     from robacc.files import whole
@@ -36,17 +37,22 @@ def execute(source: Path, on_progress, *, folder: Path, sockets: Path, parameter
     # Kernels that start at once in two processes may choose the same port; sockets in files have no such race.
     by_file = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / source.stem)}})
     with whole(folder / source.name) as target:
-        notebook = papermill.execute_notebook(
-            source,
-            None,
-            parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            log_output=False,
-            cwd=".",
-            config=by_file,
-            kernel_manager_class=kernel_of_this_python(),
-        )
+        try:
+            notebook = papermill.execute_notebook(
+                source,
+                None,
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                log_output=False,
+                cwd=".",
+                config=by_file,
+                kernel_manager_class=kernel_of_this_python(),
+            )
+        except DeadKernelError:
+            raise ChildProcessError(
+                f"the kernel of {source} was killed, perhaps for lack of memory; set ROBACC_WORKERS lower, run again"
+            ) from None
         strip(notebook)
         nbformat.write(notebook, target)
     on_progress(1)

@@ -73,6 +73,14 @@ def test_a_notebook_that_fails_fails_the_stage(notebook):
     assert [file.name for file in Path("reports/notebooks/mnist").iterdir() if "bad" in file.name] == []
 
 
+# fault: kill of a notebook's kernel
+def test_a_killed_kernel_is_one_line_and_leaves_no_notebook(notebook):
+    notebook("killed", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(ChildProcessError, match=r"the kernel of .*killed\.ipynb was killed, .* ROBACC_WORKERS"):
+        figures.main(Namespace(dataset="mnist"))
+    assert not list(Path("reports/notebooks/mnist").glob("*killed*"))
+
+
 @pytest.fixture(scope="module")
 def colour_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("colour")
