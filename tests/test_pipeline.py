@@ -301,7 +301,7 @@ def test_the_page_of_plots_has_titles_and_loads_nothing_from_a_network(clone):
 def test_the_commands_of_the_documentation_run_as_they_stand(clone):
     # fault: a command that a page prints does not work
     (clone.folder / ".venv").symlink_to(sys.prefix)
-    clone.env["MAKEFLAGS"] = "READY= PYTHON=true"  # the environment is there
+    clone.env["MAKEFLAGS"] = "PYTHON=true"  # the environment is there
     for command in documented.to_run():
         clone.run("bash", "-c", f"source .venv/bin/activate && {command}")
     del clone.env["MAKEFLAGS"]
@@ -323,10 +323,10 @@ def test_several_machines_share_the_work_and_one_finishes_the_report(clone, tmp_
     begun: list[str] = []
     for part in ("1/2", "2/2"):
         other = worker(clone, tmp_path / part.replace("/", "of"), tmp_path / "remote")
-        begun += sorted(run_stages(other.run("make", "share", f"PART={part}", "READY=")) - {"fetch@mnist", "code"})
+        begun += sorted(run_stages(other.run("make", "share", f"PART={part}", "PYTHON=true")) - {"fetch@mnist", "code"})
     assert len(begun) == len(set(begun)) == 4 * 3 + 1  # four kinds of three balls, and the judges
     last = worker(clone, tmp_path / "last", tmp_path / "remote")
-    again = run_stages(last.run("make", "collect", "READY="))
+    again = run_stages(last.run("make", "collect", "PYTHON=true"))
     assert not again & set(begun)
     assert "visualize@mnist-standard" in again
     for page in ("reports/index.html", "reports/summary.md"):
