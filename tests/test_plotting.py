@@ -1,5 +1,7 @@
 """The display rule of gradients, and that figures are the same bytes in every run."""
 
+import errno
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -105,3 +107,20 @@ def test_a_grid_has_every_image_title_and_subtitle():
     assert [axis.get_title() for axis in fig.axes[:3]] == ["a", "b", "c"]
     assert [axis.get_xlabel() for axis in fig.axes[3:]] == ["x", "y", "z"]
     assert [axis.get_ylabel() for axis in fig.axes[::3]] == ["first", "second"]
+
+
+# fault: a full disk at every folder that is written
+def test_a_figure_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    fig, _ = plt.subplots()
+    plotting.save(fig, "curve", tmp_path)
+    before = (tmp_path / "curve.svg").read_bytes()
+
+    def full(file, **_):
+        file.write_bytes(b"<svg")
+        raise OSError(errno.ENOSPC, "No space left on device", str(file))
+
+    monkeypatch.setattr(fig, "savefig", full)
+    with pytest.raises(OSError, match=r"cannot write .*curve\.png: No space left on device; nothing is lost"):
+        plotting.save(fig, "curve", tmp_path)
+    assert (tmp_path / "curve.svg").read_bytes() == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["curve.png", "curve.svg"]

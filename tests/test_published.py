@@ -84,3 +84,21 @@ def test_the_papers_rows_are_used_when_a_reader_has_filled_them_in():
     assert published.halves(table, "mnist") == [
         "l2 eps 1.5: std_acc +1.00, rob_acc -3.00 points (Tsipras et al. 2019, Table 4)"
     ]
+
+
+# fault: fuzz of CSV readers
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.drop(columns="std_acc"), "got none named std_acc"),
+        (lambda table: table.rename(columns={"norm": "Norm"}), "got none named norm"),
+        (lambda table: table.assign(eps="0.3 / 1"), "the column eps of published.csv"),
+        (lambda table: table.assign(rob_acc="90 %"), "the column rob_acc of published.csv"),
+        (lambda table: table.assign(read_at_source=None), "read_at_source to be yes or no"),
+        (lambda table: table.assign(std_acc=0.993 * 1e4), "std_acc in percent"),
+    ],
+)
+def test_another_form_of_the_table_is_refused_in_one_line(change, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        published.read(change(TABLE))
+    assert "\n" not in str(caught.value)

@@ -10,14 +10,23 @@ import pandas as pd
 
 TRAININGS = ("standard", "pgd")  # that are the paper's
 PAPER = "Tsipras et al. 2019, Table 4"
+NUMBERS = ("eps", "natural_fraction", "std_acc", "rob_acc")
+COLUMNS = ("dataset", "training", "norm", *NUMBERS, "attack", "source", "read_at_source")
 
 
 def read(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that were read at their source and have a standard accuracy.
 
-    Raises ValueError for a mark other than yes and no, and for an accuracy outside 0 to 100.
+    Raises ValueError for an absent column, a word where a number belongs, or a wrong mark or accuracy. Marks are yes
+    and no, and accuracies from 0 to 100.
     """
-    marks = sorted(set(table.read_at_source) - {"yes", "no"})
+    absent = [column for column in COLUMNS if column not in table]
+    if absent:
+        raise ValueError(f"expected the columns {', '.join(COLUMNS)} in published.csv, got none named {absent[0]}")
+    for column in NUMBERS:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise ValueError(f"expected numbers or nothing in the column {column} of published.csv, got a word")
+    marks = sorted(set(table.read_at_source.astype(str)) - {"yes", "no"})
     if marks:
         raise ValueError(f"expected read_at_source to be yes or no in published.csv, got {marks[0]!r}")
     for column in ("std_acc", "rob_acc"):

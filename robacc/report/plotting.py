@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from robacc.balls import NORMS
 from robacc.datasets import facts
+from robacc.files import whole
 
 # The palette of Okabe & Ito 2008 is safe for the colour-blind. Black is standard training in every figure.
 STANDARD = "#000000"
@@ -47,11 +48,14 @@ def use_style() -> None:
 
 
 def save(fig: Figure, name: str, folder: Path | str) -> None:
-    """Write `fig` as `name`.png and `name`.svg in `folder`, without times or versions."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    fig.savefig(folder / f"{name}.png", bbox_inches="tight", metadata={"Software": None})
-    fig.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    """Write `fig` as `name`.png and `name`.svg in `folder`, without times or versions.
+
+    Raises OSError if one cannot be written. What was there before stays then.
+    """
+    metadata: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    for kind, without in metadata.items():
+        with whole(Path(folder) / f"{name}.{kind}") as partial:
+            fig.savefig(partial, format=kind, bbox_inches="tight", metadata=without)
 
 
 def colour(index: int) -> str:
