@@ -10,7 +10,7 @@ export SHELL
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONUSERBASE PIP_REQUIRE_VIRTUALENV
 
 .DEFAULT_GOAL := help
-.PHONY: help repro status autoattack share collect test smoke bench gpu-check check report publish explore dag audit environment clean
+.PHONY: help repro status autoattack share collect test smoke bench gpu-check check report pdf publish explore dag audit environment clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9_-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_-]+):[^#]*## /\1\t/' | expand -t 24
@@ -65,6 +65,15 @@ check: environment  ## lint, format and type checks
 
 report: environment  ## make the report from what is there, running only what it needs
 	python -m stages.repro report
+
+pdf:  ## print the report to reports/report.pdf, with Chromium or Chrome
+	@test -e reports/index.html || { echo "make pdf: expected reports/index.html, found none; run make repro first" >&2; exit 1; }
+	@browser=$$(command -v chromium || command -v chromium-browser || command -v google-chrome) \
+	  || { echo "make pdf: expected chromium or google-chrome, found none; print reports/index.html from another browser" >&2; exit 1; }; \
+	profile=$$(mktemp -d); \
+	"$$browser" --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --user-data-dir="$$profile" \
+	  --no-pdf-header-footer --print-to-pdf=reports/report.pdf "file://$(CURDIR)/reports/index.html" 2>/dev/null; \
+	status=$$?; rm -rf "$$profile"; test $$status = 0 && echo "The report: $(CURDIR)/reports/report.pdf"
 
 publish:  ## put the report into public/, a folder for any host of static pages
 	@test -e reports/index.html || { echo "make publish: expected reports/index.html, found none; run make repro first" >&2; exit 1; }
