@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import save_file
+import torch
 
 from robacc import params, plan
 from robacc.datasets import facts
+from robacc.files import write_tensors
 
 ROOT = Path(__file__).parent.parent
 P = params.load(ROOT / "params.yaml")
@@ -133,7 +134,7 @@ def arrays(dataset: str, index: int, *, right: float) -> dict[str, np.ndarray]:
     return {"x": x, "y": y, "predicted": predicted, "gradient": gradient, "path_l2": path, **moved}
 
 
-def write(root: Path, dataset: str, *, n_seeds: int = 3, right: float = 1.0, about: str = '{"sha256": "0"}') -> None:
+def write(root: Path, dataset: str, *, n_seeds: int = 3, right: float = 1.0, about: dict | None = None) -> None:
     """Write everything of a data set under `root`: results/, code/, and data/ with the metadata `about`."""
     folder = root / "results" / dataset
     folder.mkdir(parents=True)
@@ -146,8 +147,7 @@ def write(root: Path, dataset: str, *, n_seeds: int = 3, right: float = 1.0, abo
         np.savez(file, **arrays(dataset, index, right=right))
     for split in ("train", "test"):
         file = root / "data" / dataset / f"{split}.safetensors"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"x": np.zeros(1, np.uint8)}, file, metadata={"json": about})
+        write_tensors({"x": torch.zeros(1, dtype=torch.uint8)}, file, about or {"sha256": "0"})
     shutil.copy(ROOT / "data/published.csv", root / "data")
     for stage in ("train", "evaluate", "visualize"):
         (root / "code").mkdir(exist_ok=True)

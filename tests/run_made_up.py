@@ -1,7 +1,6 @@
 """The report of a run that never was, rendered by the stage itself from made-up results and figures of one pixel."""
 
 import base64
-import json
 import shutil
 from argparse import Namespace
 from itertools import product
@@ -50,7 +49,7 @@ def report(folder: Path, *datasets: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for dataset in datasets:
-            results_made_up.write(folder, dataset, right=0.85, about=json.dumps(about))
+            results_made_up.write(folder, dataset, right=0.85, about=about)
             claims.main(Namespace(dataset=dataset))
         stage.main(Namespace())
     return folder

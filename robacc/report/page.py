@@ -90,7 +90,7 @@ def data_source(folder: Path) -> dict[str, str]:
     about = {}
     for split in ("train", "test"):
         with safe_open(must_exist(folder / f"{split}.safetensors"), "numpy") as file:
-            about[split] = json.loads(file.metadata()["json"])
+            about[split] = json.loads(file.metadata()["json"])["metadata"]
     sources = {SOURCES.get(part.get("source", ""), part.get("source", "")) for part in about.values()}
     lacking: dict[str, list[str]] = {}  # missing classes -> the splits that lack them
     for split, part in about.items():
