@@ -122,7 +122,8 @@ def test_sliders_and_choices_change_the_pictures(reader):
     standard = gradient.evaluate(place)
     assert standard != before
     assert "standard" in explorer.locator("[data-eps]").inner_text()
-    explorer.locator("[data-choice=image]").nth(1).check(force=True)
+    explorer.locator("[data-choice=image]").first.focus()
+    page.keyboard.press("ArrowRight")
     assert gradient.evaluate(place) != standard
     explorer.locator("[name=share]").focus()
     page.keyboard.press("End")
