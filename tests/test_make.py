@@ -16,6 +16,15 @@ from stages import install, repro, share
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _outside_of_make():
+    """`make test` passes its own variables on to a `make` inside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "PART"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 def script(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
