@@ -52,8 +52,8 @@ def of_head(git: "Git") -> dict[str, str]:
     return {"HEAD": head, **{name: found[name] for name in by_age}, WORKSPACE: ""}
 
 
-def texts(commit: str) -> dict[str, str]:
-    """Return params.yaml and the result files of a commit, or of the workspace for "", as DVC has them: file -> text.
+def files_of(commit: str) -> tuple[dict, dict[str, str]]:
+    """Return the parameters and the texts of the result files of a commit, or of the workspace for "", as DVC has them.
 
     Raises FileNotFoundError if one is missing.
     """
@@ -61,12 +61,11 @@ def texts(commit: str) -> dict[str, str]:
     from ruamel.yaml import YAML
 
     files = DVCFileSystem(rev=commit or None)
-    found = {"params.yaml": files.read_text("params.yaml", encoding="utf-8")}
-    run = [name for names in YAML(typ="safe").load(found["params.yaml"])["run"].values() for name in names]
+    params = YAML(typ="safe").load(files.read_text("params.yaml", encoding="utf-8"))
+    run = [name for names in params["run"].values() for name in names]
     of_run = [f"{name}/{file}" for name in run for file in ("accuracy.csv", "sizes.csv", "ledger.json")]
-    for file in ["exact/ledger.json", *of_run]:
-        found[file] = files.read_text(f"results/{file}", encoding="utf-8")
-    return found
+    results = ["exact/ledger.json", *of_run]
+    return params, {file: files.read_text(f"results/{file}", encoding="utf-8") for file in results}
 
 
 def revision(name: str, commit: str) -> "Revision":
@@ -79,13 +78,18 @@ def revision(name: str, commit: str) -> "Revision":
     from robacc.report import comparison
 
     try:
-        return comparison.read(name, commit, texts(commit))
+        return comparison.read(name, commit, *files_of(commit))
     except FileNotFoundError as error:
         raise ValueError(f"{name}: expected {error.filename}, found none; run dvc repro") from None
-    except KeyError as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{name}: expected parameters and results of this version: {error.args[0]}") from None
     except (ValueError, YAMLError) as error:
         raise ValueError(f"{name}: {str(error).splitlines()[0]}") from None
+
+
+def same(one: "Revision", other: "Revision") -> bool:
+    """Return whether two revisions have the same parameters and results."""
+    return (one.params, one.texts) == (other.params, other.texts)
 
 
 def revisions(names: list[str]) -> list["Revision"]:
@@ -106,7 +110,7 @@ def revisions(names: list[str]) -> list["Revision"]:
                 raise
             print(f"compare: left out: {error}", file=sys.stderr)
             continue
-        if names or commit or not any(read.texts == other.texts for other in found):
+        if names or commit or not any(same(read, other) for other in found):
             found.append(read)
     if len(found) < 2 or len(found) > MOST:
         said = ", ".join(each.name for each in found) or "none"

@@ -71,8 +71,10 @@ def worse_in_linf() -> None:
 def repository(tmp_path_factory):
     """A commit with the experiments one-more-eps and, an hour later, a-linf."""
     folder = tmp_path_factory.mktemp("repository")
-    shutil.copy(ROOT / "params.yaml", folder)
-    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for name in ("Makefile", "params.yaml"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("robacc", "stages"):
+        (folder / name).symlink_to(ROOT / name)
     (folder / ".dvc").mkdir()
     (folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
     (folder / ".dvc/.gitignore").write_text("/tmp\n/cache\n")
@@ -148,6 +150,7 @@ def test_names_are_experiments_and_whatever_git_knows():
         (["HEAD", "without"], "without: expected results/mnist/sizes.csv, found none"),
         (["HEAD", "older-tables"], "older-tables: expected parameters and results of this version: .*images"),
         (["HEAD", "broken"], "broken: "),
+        (["HEAD", "empty"], "empty: expected parameters and results of this version: "),
         (["HEAD", "not-run"], "not-run: expected results of the balls in params.yaml.* for mnist-l2-3.5$"),
     ],
 )
@@ -165,6 +168,8 @@ def test_what_cannot_be_compared_is_one_line(names, message):
     of("broken")
     replaced(Path("params.yaml"), "l2-2.5, linf-0.1", "l2-2.5, l2-3.5, linf-0.1")
     of("not-run")
+    Path("params.yaml").write_text("run:\n")
+    of("empty")
     with pytest.raises(ValueError, match=message) as refused:
         compare.revisions(names)
     assert len(str(refused.value).splitlines()) == 1
@@ -271,25 +276,28 @@ def test_a_data_set_that_only_one_revision_runs_is_named(three):
 
 @pytest.fixture(scope="module")
 def page(repository):
-    """The page that the command writes, in a process of its own."""
-    done = run(repository)
+    """The page that make compare writes."""
+    done = run(repository, "")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"The comparison: {repository / compare.PAGE}\n"
     return repository / compare.PAGE
 
 
-def run(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, names: str) -> subprocess.CompletedProcess[str]:
+    """Run make compare; PYTHON is what would set up the environment, which is there."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        [sys.executable, "-m", "stages.compare", "--", *names],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        ["make", "compare", "PYTHON=true"],
+        cwd=folder, env=kept | {"PATH": path, "EXP": names}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
 def test_an_unknown_name_is_one_line_and_the_page_stays(page):
     before = page.read_bytes()
-    done = run(page.parent.parent, "HEAD", "no-such")
-    assert done.returncode == 1
-    assert re.fullmatch(r"compare: expected .* got 'no-such'.*\n", done.stderr)
+    done = run(page.parent.parent, "HEAD  no-such")
+    assert done.returncode != 0
+    assert re.match(r"compare: expected .* got 'no-such'.*\nmake: ", done.stderr)
     assert page.read_bytes() == before
 
 

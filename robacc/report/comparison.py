@@ -13,7 +13,6 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 from markupsafe import Markup
-from ruamel.yaml import YAML
 
 from robacc.datasets import facts
 from robacc.paper.intervals import student
@@ -51,12 +50,11 @@ class Revision:
     texts: dict[str, str]
 
 
-def read(name: str, commit: str, texts: dict[str, str]) -> Revision:
-    """Return a revision from the texts of params.yaml and of the files in results/, by their paths in it.
+def read(name: str, commit: str, params: dict, texts: dict[str, str]) -> Revision:
+    """Return a revision from its parameters and the texts of files in results/, by their paths in it.
 
     Raises ValueError unless the results are of the balls in params.yaml, and KeyError for what another version lacks.
     """
-    params = YAML(typ="safe").load(texts["params.yaml"])
     runs = {}
     for dataset in (of for datasets in params["run"].values() for of in datasets):
         accuracy, sizes = (
@@ -139,12 +137,12 @@ def _accuracies(revision: Revision, dataset: str) -> Iterator[tuple[str, Cell]]:
         return
     table = revision.runs[dataset].accuracy
     rows = table[(table.images == "all") & (table.natural_fraction == 0)]
-    for (norm, eps), of in rows.groupby(["norm_train", "eps_train"], sort=False):
+    for ball, of in _by_ball(rows, dataset).items():
         low, high = of.low.iloc[0], of.high.iloc[0]
         if len(of) > 1:
-            low, high = student(of.accuracy, confidence=revision.confidence)
+            low, high = student(of.accuracy.to_numpy(), confidence=revision.confidence)
         shown = f"{100 * of.accuracy.mean():.2f} [{100 * low:.2f}, {100 * high:.2f}], {page.counted(len(of), 'seed')}"
-        yield curves.ball(norm, eps, dataset), Cell("", (shown,))
+        yield ball, Cell("", (shown,))
 
 
 def ledger(revisions: Sequence[Revision], dataset: str = "") -> list[Row]:
@@ -199,7 +197,7 @@ def _by_training_eps(run: Run, dataset: str) -> Tables:
 
 def _by_test_eps(run: Run, dataset: str) -> Tables:
     table = run.accuracy[(run.accuracy.natural_fraction == 0) & (run.accuracy.images == "sample")]
-    found = {}
+    found: Tables = {}
     for norm, name in curves.NAMES.items():
         rows = table[table.norm_test.isin(["none", norm]) & table.norm_train.isin(["standard", norm])]
         found |= {f"{ball}, under PGD in {name}": of for ball, of in _by_ball(rows, dataset).items()}
@@ -208,7 +206,7 @@ def _by_test_eps(run: Run, dataset: str) -> Tables:
 
 def _by_ball(rows: pd.DataFrame, dataset: str) -> Tables:
     balls = rows.groupby(["norm_train", "eps_train"], sort=False)
-    return {curves.ball(norm, eps, dataset): of for (norm, eps), of in balls}
+    return {curves.ball(of.norm_train.iloc[0], of.eps_train.iloc[0], dataset): of for _, of in balls}
 
 
 def _by_size(run: Run, dataset: str) -> Tables:
