@@ -10,7 +10,7 @@ export SHELL
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONUSERBASE PIP_REQUIRE_VIRTUALENV
 
 .DEFAULT_GOAL := help
-.PHONY: help repro status autoattack share collect test smoke bench gpu-check check report pdf publish explore dag audit environment clean
+.PHONY: help repro status autoattack share collect test smoke bench gpu-check check report compare pdf publish explore dag audit environment clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9_-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_-]+):[^#]*## /\1\t/' | expand -t 24
@@ -65,6 +65,10 @@ check: environment  ## lint, format and type checks
 
 report: environment  ## make the report from what is there, running only what it needs
 	python -m stages.repro report
+
+export EXP
+compare: environment  ## after dvc exp run: overlay experiments in reports/compare.html (EXP="name1 name2"; without it all of HEAD)
+	@python -m stages.compare -- $$EXP
 
 pdf:  ## print the report to reports/report.pdf, with Chromium or Chrome
 	@test -e reports/index.html || { echo "make pdf: expected reports/index.html, found none; run make repro first" >&2; exit 1; }

@@ -11,6 +11,7 @@ ELSEWHERE = {
     "dvc exp run -S 'balls.mnist=[standard,l2-0.5,l2-1.5,l2-2.5,l2-3.5,linf-0.1,linf-0.2,linf-0.3]'": (
         "test_a_new_eps_costs_that_eps_and_an_old_one_leaves"
     ),
+    "make compare": "test_a_new_eps_costs_that_eps_and_an_old_one_leaves",
     "dvc remote add -d shared /mnt/shared/robacc": "test_several_machines_share_the_work_and_one_finishes_the_report",
     "make share PART=1/3": "test_several_machines_share_the_work_and_one_finishes_the_report",
     "make collect": "test_several_machines_share_the_work_and_one_finishes_the_report",

@@ -337,7 +337,7 @@ def test_several_machines_share_the_work_and_one_finishes_the_report(clone, tmp_
 
 def test_a_new_eps_costs_that_eps_and_an_old_one_leaves(clone):
     balls = ["-S", "balls.mnist=[standard,l2-1.5,linf-0.2]", "-S", "claims.mnist.balls=[l2-1.5,linf-0.2]"]
-    output = clone.run("dvc", "exp", "run", *balls)
+    output = clone.run("dvc", "exp", "run", "-n", "other-eps", *balls)
     trained = {
         stage
         for stage in run_stages(output)
@@ -350,6 +350,14 @@ def test_a_new_eps_costs_that_eps_and_an_old_one_leaves(clone):
     assert "<td>linf eps 0.2</td>" in page
     assert "mnist-linf-0.3" not in page
     assert "mnist-linf-0.2" in clone.run("dvc", "metrics", "diff", "HEAD")
+    (show,) = (command for command in documented.to_run() if command.startswith("dvc exp show "))
+    columns = clone.run("bash", "-c", f"{show} --csv").splitlines()[0].split(",")
+    assert {"balls.mnist", "mnist-linf-0.2.std_acc", "mnist-linf-0.3.std_acc"} <= set(columns)
+    assert len(columns) < 30
+    clone.run("make", "compare", "PYTHON=true")
+    compared = (clone.folder / "reports/compare.html").read_text()
+    assert "<h1>HEAD, other-eps</h1>" in compared
+    assert '<td class="said">only in other-eps</td>' in compared
 
 
 def test_wrong_parameters_end_in_one_line_before_any_work(clone):

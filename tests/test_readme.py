@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import tomllib
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,35 @@ def test_only_data_sets_with_results_have_a_column(tmp_path, monkeypatch):
     text = readme.filled()
     assert "| claim | the paper says of nets | CIFAR-10 |" in text
     assert "Not run in this clone: MNIST, Restricted ImageNet (64 px), Restricted ImageNet." in text
+
+
+# ---- The graph ----------------------------------------------------------------------------------------------------
+
+
+def reached(arrows: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return every pair of which the second is reached from the first."""
+    further = arrows | {(one, last) for one, middle in arrows for other, last in arrows if other == middle}
+    return further if further == arrows else reached(further)
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # in DVC
+def test_the_picture_is_the_graph_of_dvc_yaml(monkeypatch):
+    """From a script to those that read what it writes, by the files that dvc.yaml names."""
+    monkeypatch.chdir(ROOT)
+    assert readme.drawn(README) == README, "run `python -m stages.readme`"
+    (picture,) = re.findall(r"```mermaid\nflowchart LR\n(.*?)```", README, re.DOTALL)
+    arrows = set(re.findall(r"(\w+) --> (\w+)", picture))
+    stages = [(of["cmd"].split()[2].split(".")[1], of) for of in graph.stages().values()]
+    files = {
+        (maker, reader)
+        for (maker, made), (reader, needing) in product(stages, stages)
+        if maker not in ("code", reader)
+        and any(f"{out}/".startswith(f"{dep}/") for out in made["outs"] for dep in needing["deps"])
+    }
+    assert reached(arrows) == reached(files)
+    assert all(reached(arrows - {arrow}) != reached(arrows) for arrow in arrows), "an arrow that others imply"
+    of_balls = {name for name, of in stages if " --ball " in of["cmd"]}
+    assert set(re.findall(r'(\w+)\[\["\1"\]\]', picture)) == of_balls
 
 
 # ---- Commands -----------------------------------------------------------------------------------------------------

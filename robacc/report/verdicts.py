@@ -55,11 +55,11 @@ def tables(exact: list[dict], trained: dict[str, list[dict]], not_run: list[str]
     )
 
 
-def fill(text: str, content: str) -> str:
+def fill(text: str, content: str, begin: str = BEGIN, end: str = END) -> str:
     """Return `text` with `content` between the two marks.
 
     Raises ValueError unless each mark is there once, in order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"expected the line {BEGIN} and after it {END}, each once; put them back")
-    return f"{text.split(BEGIN, maxsplit=1)[0]}{BEGIN}\n\n{content}\n\n{END}{text.split(END)[1]}"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"expected the line {begin} and after it {end}, each once; put them back")
+    return f"{text.split(begin, maxsplit=1)[0]}{begin}\n\n{content}\n\n{end}{text.split(end)[1]}"
