@@ -21,7 +21,9 @@ from robacc.params import Attack
 from robacc.seeding import generator
 
 POINTS = [("resnet50", 5), ("resnet50", 25), ("resnet50", 45), ("of no cost", 200), ("of no cost", 600)]
-SETTINGS = Attack(quick_steps=1, n_steps=2, step_size=2.0, first_radius=1.0, restarts=[], n_queries={"l2": 0, "linf": 0})
+SETTINGS = Attack(
+    quick_steps=1, n_steps=2, step_size=2.0, first_radius=1.0, restarts=[], n_queries={"l2": 0, "linf": 0}
+)
 GRID = [0.005, 0.01]
 
 

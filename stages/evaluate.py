@@ -95,7 +95,7 @@ def main(args: argparse.Namespace) -> None:
     given = {"test_set": test_set, "sample_seed": dataset.sample_seed, "settings": settings}
     work = partial(evaluate_one, **given, device=p.training.hardware)
     results = parallel(work, models, units=units, unit="eps", n_workers=cli.n_workers())
-    rows, checks, arrays = [], [], {}
+    rows, checks, arrays = [], [], {"y": results[0][0].y.numpy()}
     for task, (outcomes, measures) in zip(models, results, strict=True):
         model = {"seed": task.seed, "natural_fraction": task.natural_fraction}
         rows += [{**model, **row} for row in outcomes.counts()]
