@@ -81,7 +81,8 @@ def parts(x: Tensor | ImageSet, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     The images of a set become floats one part at a time. All of them may need more memory than a process has.
     """
     if isinstance(x, Tensor):
-        yield from chunks(x, y)
+        for x_part, y_part in chunks(x, y):
+            yield x_part, y_part
         return
     first, _ = x.first(1)
     for _, part in chunks(first.expand(len(x), *first.shape[1:]), torch.arange(len(x))):
