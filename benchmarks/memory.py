@@ -5,7 +5,6 @@ image. A net that costs nothing tells what the attack itself keeps of each attac
 nets are untrained, on which memory does not depend. Writes benchmarks/memory.csv.
 """
 
-import re
 import warnings
 from pathlib import Path
 
@@ -46,7 +45,8 @@ def peak(point: tuple[str, int], on_progress: OnProgress) -> float:
         warnings.simplefilter("ignore", UserWarning)  # of one class
         evaluate(net, images, y, "linf", GRID, SETTINGS, n_robust=n, n_checked=1, seed=0)
     on_progress(1)
-    return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def main() -> None:
