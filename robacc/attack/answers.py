@@ -75,14 +75,13 @@ def wrong_logits(logits: Tensor, y: Tensor) -> Tensor:
     return logits.scatter(1, y[:, None], -torch.inf)
 
 
-def parts(x: Tensor | ImageSet, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def parts(x: Tensor | ImageSet, y: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield images `x` and labels `y` [N] in parts for one forward pass each, those of `chunks`.
 
     The images of a set become floats one part at a time. All of them may need more memory than a process has.
     """
     if isinstance(x, Tensor):
-        for x_part, y_part in chunks(x, y):
-            yield x_part, y_part
+        yield from chunks(x, y)
         return
     first, _ = x.first(1)
     for _, part in chunks(first.expand(len(x), *first.shape[1:]), torch.arange(len(x))):
