@@ -6,6 +6,7 @@ Decides no result. Imports no torch.
 import math
 import multiprocessing as mp
 import os
+import re
 import threading
 import time
 from contextlib import suppress
@@ -45,6 +46,11 @@ def _quotas(root: Path) -> list[float]:
             except (OSError, ValueError):  # no quota is possible here
                 continue
     return found
+
+
+def is_of_memory(error: Exception) -> bool:
+    """Return whether `error` says that memory ran out: PyTorch has no class of its own for it on a CPU."""
+    return isinstance(error, MemoryError) or bool(re.search("allocate memory|out of memory", str(error)))
 
 
 def end_with_parent(last_words: str = "") -> None:

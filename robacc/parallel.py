@@ -6,7 +6,6 @@ Results depend neither on the number of processes nor on their order.
 import ctypes
 import multiprocessing as mp
 import os
-import re
 import signal
 import sys
 import time
@@ -19,7 +18,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from robacc.machine import end_with_parent
+from robacc.machine import end_with_parent, is_of_memory
 
 LESS = "set ROBACC_WORKERS lower, or a smaller batch_size or n_images in params.yaml, and run again"
 PUT_DOWN = (None, 0, -signal.SIGTERM)  # exit codes of processes that the pool itself ends, when one was killed
@@ -69,8 +68,8 @@ def _timed(work: Callable[[T, OnProgress], R], item: T, index: int) -> tuple[R, 
     _busy[index] = os.getpid()
     try:
         result = work(item, advance)
-    except (MemoryError, RuntimeError) as error:  # PyTorch has no class of its own for it on a CPU
-        if not isinstance(error, MemoryError) and not re.search("allocate memory|out of memory", str(error)):
+    except (MemoryError, RuntimeError) as error:
+        if not is_of_memory(error):
             raise
         first = next(iter(str(error).splitlines()), "")
         raise ChildProcessError(f"expected memory for {item}, got {first or 'none'}; {LESS}") from error

@@ -120,6 +120,7 @@ IMAGES_OF: dict[str, tuple[int, int | None]] = {
     "paper_cnn": (1, 28),
     "resnet50": (3, None),
 }
+MOST_NUMBERS = 5 * 10**8  # of one array: 4 GB in float64, of which a stage holds a few
 N_OF_TWO_CLASSES = 11_263  # of MNIST: 5421 times 5, and 5842 times 4
 CONFLICT = re.compile(r"^(<{7}|={7}|>{7}).*", re.MULTILINE)
 SHOWN = 100  # characters of a wrong value
@@ -137,6 +138,13 @@ NetName = Annotated[str, AfterValidator(_one_of(nets.NAMES))]
 Norm = Annotated[str, AfterValidator(_one_of(balls.NORMS))]
 
 
+def _fits(n: int, width: int, width_of: str, *at: str) -> None:
+    """Check that `n` rows of `width` numbers fit into memory."""
+    most = MOST_NUMBERS // width
+    expected = f"at most {most}, as rows of {width_of} = {width} numbers then take {n * width * 8 / 1e9:.0f} GB"
+    _require(n <= most, f"{expected} and {MOST_NUMBERS * 8 // 10**9} GB are allowed", n, *at)
+
+
 def _reaching(n_steps: int, step_size: float) -> None:
     """Check steps whose size falls linearly from `step_size`, in eps, to 0."""
     expected = f"at least {2 / n_steps:.4g}, so that {n_steps} steps add up to eps or more"
@@ -148,10 +156,15 @@ BallWord = Annotated[str, BeforeValidator(_ball)]
 RobustBall = Annotated[BallWord, AfterValidator(_trained)]
 Eps = Annotated[float, BeforeValidator(_eps)]
 EpsGrid = Annotated[list[Eps], AfterValidator(_distinct), Field(min_length=1)]
-Positive = Annotated[float, Field(gt=0)]
+# A limit stops a slip of the hand. Beyond it a number has no use, takes weeks, or more memory than a machine has.
+Small = Annotated[float, Field(gt=0, le=1)]  # a tolerance, width or penalty, where 1 is the size of what it is for
+Ratio = Annotated[float, Field(gt=0, le=1000)]  # an eps in units of eta
+Strength = Annotated[float, Field(gt=0, le=36)]  # eta * sqrt(d); from 37 on errors are too rare for float64
 Share = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0.5, lt=1)]  # that x1 is the label
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]  # of images, or of steps of training
+Repeats = Annotated[int, Field(ge=1, le=10**6)]  # steps of an attack, epochs, trees: more takes weeks
+Dimension = Annotated[int, Field(ge=1, le=10**12)]  # of a formula, which allocates nothing
 Several = Annotated[int, AfterValidator(_several)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Sizes = Annotated[list[Annotated[list[Count], Field(min_length=2, max_length=2)]], Field(min_length=1)]
@@ -228,7 +241,7 @@ class Recipe(Section):
     augment: Literal["none", "crop_flip", "random_crop"]
     padding: Annotated[int, Field(ge=0)]
     steps: Sizes
-    attack_steps: Count
+    attack_steps: Repeats
     attack_step_size: Annotated[float, Field(gt=0, le=1)]
     eps_warmup: Share
 
@@ -276,12 +289,12 @@ class Attack(Section):
     `n_queries` limits the search, for each norm. 0 is no search.
     """
 
-    quick_steps: Count
-    n_steps: Annotated[int, Field(ge=2)]
+    quick_steps: Repeats
+    n_steps: Annotated[int, Field(ge=2, le=10**6)]
     step_size: Annotated[float, Field(gt=0, le=4)]
     first_radius: Annotated[float, Field(ge=1, le=4)]
     restarts: list[Share]
-    n_queries: dict[Norm, Annotated[int, Field(ge=0)]]
+    n_queries: dict[Norm, Annotated[int, Field(ge=0, le=10**6)]]
 
     @model_validator(mode="after")
     def _reaches(self) -> "Attack":
@@ -362,7 +375,7 @@ class Judges(Section):
 class Search(Section):
     """One of the runs that search a large ball for the image of highest loss, see `paper.large_eps.climb`."""
 
-    n_steps: Annotated[int, Field(ge=2)]
+    n_steps: Annotated[int, Field(ge=2, le=10**6)]
     step_size: Annotated[float, Field(gt=0, le=4)]
     first_ball: Annotated[float, Field(ge=1, le=10)]
 
@@ -379,7 +392,7 @@ class Visualize(Section):
     large_eps: dict[Norm, Eps]  # Table 3
     search: Search
     seed: Seed
-    n_points: Annotated[int, Field(ge=2)]
+    n_points: Annotated[int, Field(ge=2, le=1000)]  # copies of every image drawn
     n_images: Annotated[int, Field(ge=2)]
     n_training: Count
     judges: Judges
@@ -392,23 +405,23 @@ class Fit(Section):
     """
 
     n_train: Count
-    svm_eps: Annotated[list[Positive], AfterValidator(_distinct), Field(min_length=1)]
-    svm_smoothing: Positive
-    svm_max_gap: Positive
-    logistic_c: Positive
+    svm_eps: Annotated[list[Ratio], AfterValidator(_distinct), Field(min_length=1)]
+    svm_smoothing: Small
+    svm_max_gap: Small
+    logistic_c: Annotated[float, Field(gt=0, le=10**6)]  # so large is no penalty
     net_hidden: Count
-    net_epochs: Count
-    net_penalty: Annotated[float, Field(ge=0)]
-    trees: Count
-    tree_leaves: Annotated[int, Field(ge=2)]
+    net_epochs: Repeats
+    net_penalty: Annotated[float, Field(ge=0, le=10**6)]  # so large leaves no weight
+    trees: Repeats
+    tree_leaves: Annotated[int, Field(ge=2, le=2**16)]
     tree_rate: Annotated[float, Field(gt=0, le=1)]
 
 
 class Frontier(Section):
     """The linear classifiers in the figure of Theorem 2.1."""
 
-    n: Annotated[int, Field(ge=2)]
-    d: Annotated[list[Count], AfterValidator(_distinct), Field(min_length=1)]
+    n: Annotated[int, Field(ge=2, le=10**5)]  # rows of a table, for each p, strength and d
+    d: Annotated[list[Dimension], AfterValidator(_distinct), Field(min_length=1)]
 
 
 class MonteCarlo(Section):
@@ -416,24 +429,30 @@ class MonteCarlo(Section):
 
     n: Count
     d: Count
-    strength: Positive
+    strength: Strength
+
+    @model_validator(mode="after")
+    def _in_memory(self) -> "MonteCarlo":
+        _fits(self.d, 2, "weights", "d")
+        _fits(self.n, self.d + 1, "d + 1", "n")
+        return self
 
 
 class OptimumGrid(Section):
     """The grid of settings for which Theorem 2.2's SVM is computed."""
 
     p: Annotated[list[Probability], Field(min_length=1)]
-    d: Annotated[list[Count], Field(min_length=1)]
-    strengths: Annotated[list[Positive], Field(min_length=1)]
-    eps_train: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
+    d: Annotated[list[Dimension], Field(min_length=1)]
+    strengths: Annotated[list[Strength], Field(min_length=1)]
+    eps_train: Annotated[list[Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
 
 
 class DimensionGrid(Section):
     """The grid of settings for which the mean of the weak features is evaluated."""
 
-    d: Annotated[list[Count], Field(min_length=1)]
-    strengths: list[Positive]
-    etas: list[Positive]
+    d: Annotated[list[Dimension], Field(min_length=1)]
+    strengths: list[Strength]
+    etas: list[Strength]  # at d = 1 they are the same
 
 
 class Theory(Section):
@@ -441,11 +460,11 @@ class Theory(Section):
 
     p: Annotated[list[Probability], AfterValidator(_distinct), Field(min_length=1)]
     d: Count
-    strengths: Annotated[list[Positive], AfterValidator(_distinct), Field(min_length=1)]
-    eps: Annotated[float, Field(ge=2)]
-    n_seeds: Annotated[int, Field(ge=2)]
+    strengths: Annotated[list[Strength], AfterValidator(_distinct), Field(min_length=1)]
+    eps: Annotated[float, Field(ge=2, le=1000)]
+    n_seeds: Several
     n_test: Count
-    n_steps: Count
+    n_steps: Repeats
     decimals: Annotated[int, Field(ge=6, le=15)]
     fit: Fit
     frontier: Frontier
@@ -453,12 +472,20 @@ class Theory(Section):
     optimum: OptimumGrid
     dimension: DimensionGrid
 
+    @model_validator(mode="after")
+    def _in_memory(self) -> "Theory":
+        _fits(self.d, 2, "weights", "d")
+        sizes = {"n_test": self.n_test, "fit.n_train": self.fit.n_train, "fit.net_hidden": self.fit.net_hidden}
+        for key, n in sizes.items():
+            _fits(n, self.d + 1, "theory.d + 1", *key.split("."))
+        return self
+
 
 class LinearOptimum(Section):
     """The optimum of the linear model, from `paper.linear.fit_optimum` for each of `l2`."""
 
-    l2: Annotated[list[Positive], AfterValidator(_distinct), Field(min_length=1)]
-    tolerance: Positive
+    l2: Annotated[list[Small], AfterValidator(_distinct), Field(min_length=1)]
+    tolerance: Small
     max_iterations: Count
 
 
@@ -468,9 +495,9 @@ class LinearSgd(Section):
     The fields are arguments of `paper.linear.fit_sgd`.
     """
 
-    lr: Positive
-    batch_size: Count
-    epochs: Count
+    lr: Annotated[float, Field(gt=0, le=1000)]  # pixels are in [0, 1], so gradients are small
+    batch_size: Annotated[int, Field(ge=1, le=2**16)]
+    epochs: Repeats
     seed: Seed
 
 
@@ -479,7 +506,7 @@ class LinearNoise(Section):
 
     n_features: Count
     sizes: Annotated[list[Count], AfterValidator(_distinct), Field(min_length=1)]
-    n_seeds: Count
+    n_seeds: Annotated[int, Field(ge=1, le=1000)]
 
 
 class Linear(Section):
@@ -655,6 +682,8 @@ class Params(Section):
         for i, n in enumerate(linear.noise.sizes):
             most = f"at most {N_OF_TWO_CLASSES}, the fewest training images of two classes"
             _require(n <= N_OF_TWO_CLASSES, most, n, "linear", "noise", "sizes", i)
+        rows = "images, the largest of linear.noise.sizes,"
+        _fits(linear.noise.n_features, max(linear.noise.sizes), rows, "linear", "noise", "n_features")
 
 
 def _first(error: ValidationError) -> tuple[tuple[int | str, ...], dict]:

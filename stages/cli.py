@@ -13,6 +13,14 @@ from stages import identity
 # Errors of the user's making: one line, no traceback.
 USER_ERRORS = (params.ParamsError, FileNotFoundError, OSError, ValueError, AssertionError, FloatingPointError)
 
+# What to lower in params.yaml where memory runs out in a stage itself, and what to do for the other stages.
+LESS = {
+    "theory": "lower theory.d, theory.n_test, theory.fit.n_train or theory.monte_carlo.n in params.yaml",
+    "linear": "lower linear.noise.n_features or linear.noise.sizes in params.yaml",
+    "visualize": "lower visualize.<data set>.n_training or n_images in params.yaml",
+}
+OTHERWISE = "close other programs"
+
 
 def _ball(word: str) -> balls.Ball:
     try:
@@ -54,6 +62,11 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
         if os.environ.get("ROBACC_TRACEBACK"):
             raise
         sys.exit(f"{stage}: {error}")
+    except (MemoryError, RuntimeError) as error:  # of a worker it comes as an error that names its item
+        if os.environ.get("ROBACC_TRACEBACK") or not machine.is_of_memory(error):
+            raise
+        said = " ".join(str(error).split()) or "none"
+        sys.exit(f"{stage}: expected memory, got {said}; {LESS.get(stage, OTHERWISE)}, and run again")
     except KeyboardInterrupt:
         sys.exit(f"{stage}: interrupted; the same command goes on from the last checkpoints")
 

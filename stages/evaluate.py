@@ -48,14 +48,14 @@ def evaluate_one(  # noqa: ANN201
 
     model = hardware.for_evaluation(nets.load(task.file)[0], device)
     other = hardware.for_evaluation(nets.load(task.other)[0], device) if task.other != task.file else None
-    x, y = loading.load(test_set).first()
+    test = loading.load(test_set)
     if not task.eps_grid:
         on_progress(1)
-        return evaluation.standard(model, x, y, n_checked=settings.n_checked), None
-    order = sample.balanced_order(y, seed=sample_seed)
+        return evaluation.standard(model, test, test.y, n_checked=settings.n_checked), None
+    order = sample.balanced_order(test.y, seed=sample_seed)
     counts = {"n_robust": settings.n_images, "n_checked": settings.n_checked, "seed": settings.seed}
     result = evaluation.evaluate(
-        model, x, y, task.norm, task.eps_grid, settings.attack, order=order, other=other, **counts
+        model, test, test.y, task.norm, task.eps_grid, settings.attack, order=order, other=other, **counts
     )
     on_progress(len(task.eps_grid))
     return result
@@ -95,7 +95,7 @@ def main(args: argparse.Namespace) -> None:
     given = {"test_set": test_set, "sample_seed": dataset.sample_seed, "settings": settings}
     work = partial(evaluate_one, **given, device=p.training.hardware)
     results = parallel(work, models, units=units, unit="eps", n_workers=cli.n_workers())
-    rows, checks, arrays = [], [], {}
+    rows, checks, arrays = [], [], {"y": results[0][0].y.numpy()}
     for task, (outcomes, measures) in zip(models, results, strict=True):
         model = {"seed": task.seed, "natural_fraction": task.natural_fraction}
         rows += [{**model, **row} for row in outcomes.counts()]

@@ -21,13 +21,16 @@ class Trained:
 
 def right(trained: Trained, on_progress, *, test_set: Path, device: str):  # noqa: ANN001, ANN201
     """Return on which test images a model is right, bool [images], and the hash of its training set."""
+    import torch
+
+    from robacc.attack.answers import parts
     from robacc.images import loading
     from robacc.nets import model as nets
     from robacc.training import hardware
 
     model, spec = nets.load(trained.file)
-    x, y = loading.load(test_set).first()
-    correct = (nets.predict(hardware.for_evaluation(model, device), x) == y).numpy()
+    model, test = hardware.for_evaluation(model, device), loading.load(test_set)
+    correct = torch.cat([nets.predict(model, x) == y for x, y in parts(test, test.y)]).numpy()
     on_progress(1)
     return correct, spec["subset"]
 

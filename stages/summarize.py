@@ -93,6 +93,13 @@ def collect(pattern: str, models: dict[str, Ball]):  # noqa: ANN201 (pandas is n
     return pd.concat(parts, ignore_index=True)
 
 
+def chance(model: str) -> float:
+    """Return the accuracy of the best constant answer: the share of the most frequent class of the test images."""
+    import numpy as np
+
+    return float(np.bincount(outcomes(model)["y"]).max() / len(outcomes(model)["y"]))
+
+
 def pairs(accuracy, standard: str) -> Iterator[tuple]:  # noqa: ANN001
     """Give (labels, right, base right): robust models against standard ones, half and half against adversarial."""
     for (model, norm, eps, fraction, seed), _ in accuracy[accuracy.norm_train != "standard"].groupby(MODEL):
@@ -110,6 +117,7 @@ def contrasts(balls: dict[str, Ball], n_train: int) -> Iterator[tuple]:
     """Give (labels, contrast) of all that the claims about accuracy compare."""
     from robacc.paper import contrasts as of
 
+    of_constant = chance(next(iter(balls)))
     by_size: dict[int, dict] = {}
     for name, ball in balls.items():
         trained = kind(ball), ball.eps
@@ -117,18 +125,21 @@ def contrasts(balls: dict[str, Ball], n_train: int) -> Iterator[tuple]:
             size, model = array.split("-", 1)
             by_size.setdefault(int(size), {}).setdefault(trained, {}).update(by_seed({model: right}, "-correct"))
     full = {(kind(ball), ball.eps): by_seed(outcomes(name), "-natural0.0-correct") for name, ball in balls.items()}
-    yield from of.of_sizes({**by_size, n_train: full})
-    yield from of.of_eps(full, n_train)
+    yield from of.of_sizes({**by_size, n_train: full}, chance=of_constant)
+    yield from of.of_eps(full, n_train, chance=of_constant)
     for name, ball in balls.items():
         yield from of.of_halves(halves(name, ball, n_train))
 
 
 def halves(name: str, ball: Ball, n_train: int) -> Iterator[tuple]:
     """Give (labels, right of half-natural models, right of all-adversarial ones) of a ball, for both accuracies."""
+    from robacc.paper.contrasts import not_learned
+
     arrays = outcomes(name)
     labels = {"n_train": n_train, "norm": ball.norm, "eps_base": ball.eps, "eps": ball.eps}
     mixed, plain = (by_seed(arrays, f"-natural{share}-correct") for share in (0.5, 0.0))
     if mixed:
+        labels["unlearned"] = not_learned({str(ball): plain, f"half natural {ball}": mixed}, chance(name))
         yield {"kind": "std_acc", **labels}, mixed, plain
         mixed, plain = (
             {
@@ -160,7 +171,7 @@ def main(args: argparse.Namespace) -> None:
     from robacc import params, plan
     from robacc.files import write_csv, write_json
     from robacc.paper import tables
-    from robacc.paper.contrasts import table
+    from robacc.paper.contrasts import learned, table
 
     p = params.load()
     balls = {f"{args.dataset}-{ball}": ball for ball in plan.balls(p, args.dataset)}
@@ -179,7 +190,9 @@ def main(args: argparse.Namespace) -> None:
     write_csv(accuracy, folder / "accuracy.csv")
     write_csv(tables.sizes(sweep, accuracy, curves, n_train=n_train, confidence=confidence), folder / "sizes.csv")
     write_csv(collect("evaluate/{}/checks.csv", balls), folder / "checks.csv")
-    pictures = pd.concat([collect("visualize/{}/numbers.csv", balls), pd.DataFrame(radii(accuracy))])
+    pictures = pd.concat([collect("visualize/{}/numbers.csv", balls), pd.DataFrame(radii(accuracy))], ignore_index=True)
+    for (model, seed), of_model in pictures.groupby(["model", "seed"]).groups.items():
+        pictures.loc[of_model, "learned"] = learned(right(model, model_name(seed, 0.0)), chance(model))
     write_csv(pictures, folder / "pictures.csv")
     write_csv(tables.paired(pairs(accuracy, f"{args.dataset}-standard"), confidence=confidence), folder / "paired.csv")
     write_csv(table(contrasts(balls, n_train), confidence=confidence), folder / "contrasts.csv")

@@ -43,6 +43,7 @@ def contrasts(dataset: str, n_seeds: int) -> pd.DataFrame:
             f"{end}{of}": value + sign * by for of, by in spread.items() for end, sign in (("low", -1), ("high", 1))
         }
         row = {"contrast": contrast, "kind": "std_acc", "n_train": 50000, "norm": norm, "eps_base": 0.0, "eps": eps}
+        row["unlearned"] = ""
         found.append({**row, **labels, "seeds": n_seeds, "n": N_TEST, "value": value, **limits})
 
     for norm in ("l2", "linf"):
@@ -110,7 +111,7 @@ def tables(dataset: str, n_seeds: int) -> dict[str, pd.DataFrame]:
         points += [("l2", f"path_{judge}", *point) for judge in ("robust", "standard") for point in path]
         for point in points:
             row = dict(zip(("norm", "quantity", "position", "mean"), point, strict=True))
-            pictures.append({**job, **row, "standard_error": 0.01, "n": 64})
+            pictures.append({**job, **row, "standard_error": 0.01, "n": 64, "learned": True})
     named = {"accuracy": accuracy, "sizes": sizes, "pictures": pictures, "autoattack": opinions, "checks": checks}
     return {name: pd.DataFrame(rows) for name, rows in {**named, "paired": pairs}.items()}
 

@@ -16,6 +16,7 @@ AT = [("l2", 0.5), ("l2", 1.5), ("linf", 0.3)]
 def contrast(kind, norm, eps, value, *, half=0.005, n_train=60000, eps_base=0.0, accuracy="std_acc"):
     """Return a row of contrasts.csv with half-widths `half` and 0.8 `half`, and a wider one for random images."""
     labels = {"contrast": kind, "kind": accuracy, "n_train": n_train, "norm": norm, "eps_base": eps_base, "eps": eps}
+    labels["unlearned"] = ""
     limits = {"": half, "_narrow": 0.8 * half, "_both": 1.5 * half}
     spread = {f"{end}{of}": value + sign * by for of, by in limits.items() for end, sign in (("low", -1), ("high", 1))}
     return {**labels, "seeds": 5, "n": 1000, "value": value, **spread}
@@ -93,6 +94,22 @@ def test_c2_is_read_on_the_full_set_at_the_balls_of_params(loss, verdict):
     assert claim.verdict == f"l2: {verdict} at 0.5 and at 1.5; linf: {verdict}"
     assert claim.published == ["a"]
     assert claim.measures[0].both == pytest.approx((loss - 1.5 * half, loss + 1.5 * half))
+
+
+def test_a_claim_that_reads_a_model_that_did_not_learn_is_undecided_and_says_why():
+    table, said = gains(0.05, -0.05), "the linf-0.3 models of seeds 101, 103 did not learn"
+    table.loc[(table.norm == "linf") & (table.n_train == 60000) & (table.eps == 0.3), "unlearned"] = said
+    claim = claims.full_set(
+        table, rows(lambda norm, eps: 0.9, n_train=60000), balls=AT, margin=0.001, published=Gains()
+    )
+    assert claim.verdict == f"l2: reproduced at 0.5 and at 1.5; linf: undecided: {said}"
+    assert claim.words == {"l2": "reproduced", "linf": f"undecided: {said}"}
+    assert [effect.verdict for effect in claim.effects] == [REPRODUCED, REPRODUCED, UNDECIDED]
+    table.loc[(table.norm == "l2") & (table.n_train == 60000) & (table.eps == 1.5), "unlearned"] = "no model learned"
+    claim = claims.full_set(
+        table, rows(lambda norm, eps: 0.9, n_train=60000), balls=AT, margin=0.001, published=Gains()
+    )
+    assert claim.verdict.startswith("l2: reproduced at 0.5, undecided at 1.5: no model learned; linf")
 
 
 def test_c2_reads_norms_apart():

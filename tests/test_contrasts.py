@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from robacc.paper import contrasts
-from robacc.paper.contrasts import STANDARD, combine, difference, of_eps, of_sizes, slope, table
+from robacc.paper.contrasts import STANDARD, combine, difference, learned, of_eps, of_sizes, slope, table
 from robacc.paper.intervals import crossed
 
 
@@ -53,7 +53,7 @@ def nets():
 
 
 def test_every_robust_net_is_compared_with_standard_training_at_every_size():
-    found = table(of_sizes({100: nets(), 60000: nets()}), confidence=0.95)
+    found = table(of_sizes({100: nets(), 60000: nets()}, chance=0.1), confidence=0.95)
     assert (found.contrast == "robust").all()
     assert list(zip(found.n_train, found.norm, found.eps, strict=True)) == [
         (n, norm, eps) for n in (100, 60000) for norm, eps in (("l2", 0.5), ("l2", 1.5), ("linf", 0.3))
@@ -63,7 +63,7 @@ def test_every_robust_net_is_compared_with_standard_training_at_every_size():
 
 
 def test_steps_go_up_each_grid_and_the_slope_spans_it():
-    found = table(of_eps(nets(), 60000), confidence=0.95)
+    found = table(of_eps(nets(), 60000, chance=0.1), confidence=0.95)
     assert found[["contrast", "norm", "eps_base", "eps"]].values.tolist() == [
         ["step", "l2", 0.0, 0.5],
         ["step", "l2", 0.5, 1.5],
@@ -72,6 +72,23 @@ def test_steps_go_up_each_grid_and_the_slope_spans_it():
         ["slope", "linf", 0.0, 0.3],
     ]
     assert found.value[:2].tolist() == pytest.approx([0.01, -0.04])
+
+
+def test_models_at_chance_are_named_where_they_are_read():
+    collapsed = {**nets(), ("linf", 0.3): right(0.15, 0.8, 0.1), STANDARD: right(0.95, 0.94, 0.93, 0.1)}
+    found = table([*of_sizes({60000: collapsed}, chance=0.11), *of_eps(collapsed, 60000, chance=0.11)], confidence=0.95)
+    said = "the linf-0.3 models of seeds 100, 102 did not learn"  # 15 % of 200 images are not surely above 11 %
+    assert found.unlearned[found.norm == "linf"].tolist() == [said] * 3
+    assert set(found.unlearned[found.norm == "l2"]) == {""}  # no l2 model has the seed of the standard one at chance
+    (row,) = [labels for labels, _ in of_sizes({100: {("l2", 0.5): right(0.1), STANDARD: right(0.1)}}, chance=0.11)]
+    assert row["unlearned"] == "the l2-0.5 model of seed 100 and the standard model of seed 100 did not learn"
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, False), (0.11, False), (0.119, False), (0.13, True), (1.0, True)]
+)
+def test_a_model_that_answers_one_class_has_not_learned(share, expected):
+    assert learned(np.arange(10_000) < 10_000 * share, 0.1135) is expected
 
 
 def test_a_row_has_all_three_intervals():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robacc.attack.adversary import attack, smallest_fooling_eps
 from robacc.attack.evaluation import evaluate, standard
 from robacc.attack.norms import threat_model
+from robacc.images import in_memory
 from robacc.images.sample import balanced_order
 from robacc.nets.model import CHUNK, predict
 from tests.made_up_attacks import (
@@ -72,6 +73,34 @@ def test_accuracy_is_a_count_over_all_examples_whatever_the_chunk(n, linear, pix
     assert same == {"images": "sample", **clean, "n": min(n, 7), "n_correct": int((expected == y)[sampled].sum())}
     assert [robust[key] for key in ("images", "norm", "eps", "n")] == ["sample", "linf", 0.01, min(n, 7)]
     assert robust["n_correct"] <= same["n_correct"]
+
+
+class Asked(in_memory.Images):
+    """An image set that notes of how many images it makes floats at once."""
+
+    most = 0
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        Asked.most = max(Asked.most, len(indices))
+        return super().batch(indices)
+
+
+@pytest.mark.parametrize("n", [1, CHUNK + 1])
+def test_an_image_set_has_the_outcomes_of_its_images_and_few_of_them_as_floats(n, linear, pixels, monkeypatch):
+    # fault: all test images as floats in every worker
+    monkeypatch.setattr(Asked, "most", 0)
+    model, y = linear(10), torch.arange(n) % 10
+    images = Asked((255 * pixels(n)).round().to(torch.uint8), y, "")
+    x, _ = in_memory.Images(images.x, y, "").first()
+    args = (y, "linf", [0.01], weak())
+    expected, checks = evaluate(model, x, *args, n_robust=7, n_checked=3, seed=0)
+    outcomes, same = evaluate(model, images, *args, n_robust=7, n_checked=3, seed=0)
+    assert same == checks
+    alone = standard(model, images, y, n_checked=3)
+    for found, of in ((outcomes, expected), (alone, standard(model, x, y, n_checked=3))):
+        assert found.counts() == of.counts()
+        assert all(torch.equal(values, of.arrays()[name]) for name, values in found.arrays().items())
+    assert min(n, 7) <= Asked.most <= CHUNK
 
 
 @pytest.mark.parametrize("broken", [None, "uint8", "label", "training"])

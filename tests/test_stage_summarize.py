@@ -16,6 +16,7 @@ N = 400
 # Balls with the accuracies of their seeds 5, 6, ... on the full set; standard training has one seed more.
 FULL = {"standard": [0.95, 0.96, 0.97], "l2-0.5": [0.97, 0.97], "l2-1.5": [0.9, 0.92]}
 SMALL = {"standard": [0.5, 0.6], "l2-0.5": [0.6, 0.7], "l2-1.5": [0.7, 0.8]}
+LABELS = np.arange(N) % 10
 HALF, ROBUST = [0.93, 0.94], {0.0: [0.6, 0.7], 0.5: [0.5, 0.65]}
 
 
@@ -23,16 +24,18 @@ def right(share: float) -> np.ndarray:
     return np.random.default_rng(round(1000 * share)).permutation(N) < round(N * share)
 
 
-@pytest.fixture
-def rows(tmp_path, monkeypatch) -> pd.DataFrame:
-    """Write the outcomes of a run that never was and return its contrasts."""
+@pytest.fixture(params=[None])
+def rows(tmp_path, monkeypatch, request) -> pd.DataFrame:
+    """Write the outcomes of a run that never was and return its contrasts; a parameter is the ball of a dead model."""
     monkeypatch.chdir(tmp_path)
     for cached in (summarize.outcomes, summarize.opinions, summarize.worst_case):
         cached.cache_clear()
     columns = ["seed", "natural_fraction", "norm", "eps", "image", "fooled_by"]
     monkeypatch.setattr(summarize, "opinions", lambda _: pd.DataFrame(columns=columns))  # AutoAttack found nothing
     for ball, shares in FULL.items():
-        arrays = {f"seed{5 + i}-natural0.0-correct": right(share) for i, share in enumerate(shares)}
+        arrays = {f"seed{5 + i}-natural0.0-correct": right(share) for i, share in enumerate(shares)} | {"y": LABELS}
+        if ball == request.param:
+            arrays["seed6-natural0.0-correct"] = LABELS == 3  # the model answers 3 for everything
         small = {f"100-seed{5 + i}-correct": right(share) for i, share in enumerate(SMALL[ball])}
         small |= {"1000-seed5-correct": right(0.8)}  # one seed: no row
         if ball == "l2-1.5":
@@ -71,3 +74,13 @@ def test_the_contrasts_are_the_differences_of_the_accuracies(rows):
     for key, value in expected.items():
         assert found[key] == (pytest.approx(value), 2, N)
     assert (rows.norm == "l2").all()
+
+
+@pytest.mark.parametrize("rows", ["l2-1.5"], indirect=True)
+def test_contrasts_name_the_models_that_answer_one_class(rows):
+    said = "the l2-1.5 model of seed 6 did not learn"
+    found = {(row.contrast, row.kind, row.n_train, row.eps): row.unlearned for row in rows.itertuples()}
+    reading = [("robust", "std_acc", 60000, 1.5), ("step", "std_acc", 60000, 1.5), ("slope", "std_acc", 60000, 1.5)]
+    reading += [("half", kind, 60000, 1.5) for kind in ("std_acc", "rob_acc")]
+    assert found == {key: said if key in reading else "" for key in found}
+    assert set(reading) < set(found)

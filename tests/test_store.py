@@ -8,8 +8,10 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -205,54 +207,70 @@ def hold(key: str, folder: Path, held: Event, enough: Event) -> None:
         enough.wait()
 
 
+@contextmanager
+def held_by_another(key: str, folder: Path) -> Iterator[tuple[BaseProcess, Event]]:
+    """Let another process hold the lock of a job until the event that is given is set, or the block ends."""
+    context = mp.get_context("fork")
+    held, enough = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(key, folder, held, enough), daemon=True)
+    other.start()
+    try:
+        while not held.wait(0.1):
+            assert other.is_alive(), "it ended without the lock"
+        yield other, enough
+    finally:
+        if other.is_alive():  # a killed one that waits would never answer
+            enough.set()
+        other.join()
+
+
 # fault: two processes that train the same jobs side by side
 def test_a_job_that_another_process_trains_is_waited_for_and_not_trained(train_set, tmp_path, capfd):
     whole, _ = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path / "whole", **COMMON)
-    context = mp.get_context("fork")
-    held, enough, folder = context.Event(), context.Event(), tmp_path / "shared"
-    other = context.Process(target=hold, args=(whole.stem, folder, held, enough))
-    other.start()
-    held.wait()
-    results, said = [], ""
+    folder, results, said = tmp_path / "shared", [], ""
     work = partial(train_one, JOBS[1], lambda _: None, train_set=train_set, checkpoints=folder, **COMMON)
     waits = threading.Thread(target=lambda: results.append(work()))
-    waits.start()
-    while "\n" not in said:
-        assert waits.is_alive(), "it did not wait"
-        said += capfd.readouterr().out
-        time.sleep(0.01)
-    assert said == f"{JOBS[1]}: another process trains it; waiting for that one\n"
-    shutil.copy(whole, folder)
-    enough.set()
-    waits.join()
-    other.join()
+    with held_by_another(whole.stem, folder) as (_, enough):
+        (folder / f".1.partial.{whole.name}").touch()  # the other one writes it
+        waits.start()
+        while "\n" not in said:
+            assert waits.is_alive(), "it did not wait"
+            said += capfd.readouterr().out
+            time.sleep(0.01)
+        assert said == f"{JOBS[1]}: another process trains it; waiting for that one\n"
+        (folder / f".1.partial.{whole.name}").rename(folder / whole.name)
+        shutil.copy(whole, folder)
+        enough.set()
+        waits.join()
     assert results == [(folder / whole.name, False)]
 
 
 def test_another_job_is_not_waited_for(train_set, tmp_path):
-    context = mp.get_context("fork")
-    held, enough = context.Event(), context.Event()
-    other = context.Process(target=hold, args=("0" * 24, tmp_path, held, enough))
-    other.start()
-    held.wait()
-    _, is_new = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path, **COMMON)
-    enough.set()
-    other.join()
+    with held_by_another("0" * 24, tmp_path):
+        _, is_new = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path, **COMMON)
     assert is_new
 
 
 # fault: a killed process leaves no lock that blocks
 def test_the_lock_of_a_killed_process_is_free(train_set, tmp_path):
     whole, _ = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path / "whole", **COMMON)
-    context = mp.get_context("fork")
-    held = context.Event()
-    other = context.Process(target=hold, args=(whole.stem, tmp_path, held, context.Event()))
-    other.start()
-    held.wait()
-    other.kill()
-    other.join()
-    _, is_new = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path, **COMMON)
+    with held_by_another(whole.stem, tmp_path) as (other, _):
+        other.kill()
+        other.join()
+        _, is_new = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path, **COMMON)
     assert is_new
+
+
+# fault: half-written files of killed processes stay in checkpoints/
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next_run_of_its_job(train_set, tmp_path):
+    whole, _ = train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path / "whole", **COMMON)
+    own = [f".7.partial.{whole.stem}{end}" for end in (".model", ".running")]
+    others = [f".7.partial.{'0' * 24}.model", ".8.partial.notes.txt"]
+    for name in own + others:
+        (tmp_path / name).touch()
+    train_one(JOBS[1], lambda _: None, train_set=train_set, checkpoints=tmp_path, **COMMON)
+    assert not [name for name in own if (tmp_path / name).exists()]
+    assert all((tmp_path / name).exists() for name in others)
 
 
 # ---- Keys ---------------------------------------------------------------------------------------------------------

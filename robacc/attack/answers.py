@@ -3,9 +3,12 @@
 A tie at the top counts as an error. So an example is right exactly where its margin is below 0.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
+from robacc.images.sets import ImageSet
 from robacc.nets.model import chunks, eval_mode
 
 
@@ -72,15 +75,28 @@ def wrong_logits(logits: Tensor, y: Tensor) -> Tensor:
     return logits.scatter(1, y[:, None], -torch.inf)
 
 
-def answers(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the predictions for `x` [N, ...], and the margins of the labels `y` [N], both [N].
+def parts(x: Tensor | ImageSet, y: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield images `x` and labels `y` [N] in parts for one forward pass each, those of `chunks`.
+
+    The images of a set become floats one part at a time. All of them may need more memory than a process has.
+    """
+    if isinstance(x, Tensor):
+        yield from chunks(x, y)
+        return
+    first, _ = x.first(1)
+    for _, part in chunks(first.expand(len(x), *first.shape[1:]), torch.arange(len(x))):
+        yield x.batch(part)[0], y[part]
+
+
+def answers(model: nn.Module, x: Tensor | ImageSet, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the predictions for `x`, images [N, ...] or a set of them, and the margins of the labels `y`, both [N].
 
     The prediction is the class of the largest logit. At a tie of the true class with others it is one of the others.
     Raises the errors of `Guarded`, ValueError for a label that is no class, and FloatingPointError for NaN logits.
     """
     model, predicted, margins = guarded(model), [], []
     with eval_mode(model), torch.no_grad():
-        for x_part, y_part in chunks(x, y):
+        for x_part, y_part in parts(x, y):
             logits = model(x_part)
             n_classes = logits.shape[1]
             if len(y) and y.max() >= n_classes:

@@ -11,6 +11,7 @@ from robacc.attack.answers import answers, guarded
 from robacc.attack.diagnostics import check_attack, check_gradient, check_masking, check_model, one_class
 from robacc.attack.inputs import ascending, check_images, check_integers, check_order, whole_labels
 from robacc.images.sample import balanced_order
+from robacc.images.sets import ImageSet
 from robacc.params import Attack
 
 
@@ -54,7 +55,7 @@ class Outcomes:
 
 def evaluate(
     model: nn.Module,
-    x: Tensor,
+    x: Tensor | ImageSet,
     y: Tensor,
     norm: str,
     eps_grid: list[float],
@@ -69,8 +70,9 @@ def evaluate(
     """Return the outcomes of all examples, and the measures of the checks.
 
     `x` is float [N, ...] in [0, 1], `y` is [N], whole numbers of any width. Neither is changed, also by a model that
-    changes its input in place. `model` is any module in evaluation mode that returns logits [N, K], K >= 2. A tie at
-    the top counts as an error, on images and on adversarial examples.
+    changes its input in place. `x` may be an image set. Then floats are made of the attacked images, and of as many
+    others as a forward pass takes. `model` is any module in evaluation mode that returns logits [N, K], K >= 2. A tie
+    at the top counts as an error, on images and on adversarial examples.
 
     First all images, labels and eps are checked, and `model` answers all images. Then model and attack are checked on
     `n_checked` examples (see `diagnostics`), for gradient masking at the middle eps of the grid. `other` is a model
@@ -86,11 +88,11 @@ def evaluate(
     | FloatingPointError | the model returns NaN, for an image before any attack, or during the attack |
     | AssertionError | a check of the attack fails, for example on gradient masking |
     """
-    check_images(x)
-    y, eps_grid = whole_labels(y, len(x)), ascending(norm, eps_grid, x)
+    _check(x)
+    y, eps_grid = whole_labels(y, len(x)), ascending(norm, eps_grid, _at(x, slice(1)))
     settings = _checked(settings, seed, n_robust=n_robust, n_checked=n_checked)
     order = balanced_order(y, seed=seed) if order is None else check_order(order, len(y))
-    x_checked, y_checked = x[order[:n_checked]], y[order[:n_checked]]
+    x_checked, y_checked = _at(x, order[:n_checked]), y[order[:n_checked]]
     for each in [model] if other is None else [model, other]:
         check_model(each, x_checked, y_checked)
     model, other = guarded(model), guarded(other) if other is not None else None
@@ -100,8 +102,20 @@ def evaluate(
         warnings.warn(f"the model {note}; not checked for gradient masking", stacklevel=2)
     checks = _checks(model, x_checked, y_checked, norm, eps_grid, settings, seed=seed, other=other, masking=not note)
     indices = order[:n_robust]
-    fooling = smallest_fooling_eps(model, x[indices], y[indices], norm, eps_grid, settings, seed=seed)
+    fooling = smallest_fooling_eps(model, _at(x, indices), y[indices], norm, eps_grid, settings, seed=seed)
     return Outcomes(y, predicted, norm, eps_grid, indices, fooling), {"one_class": share, "note": note, **checks}
+
+
+def _check(x: Tensor | ImageSet) -> None:
+    if not isinstance(x, ImageSet):  # whose images are bytes / 255
+        check_images(x)
+
+
+def _at(x: Tensor | ImageSet, which: Tensor | slice) -> Tensor:
+    """Return the images `which` of `x`, as floats."""
+    if isinstance(x, Tensor):
+        return x[which]
+    return x.batch(torch.arange(len(x))[which])[0]
 
 
 def _checks(
@@ -131,14 +145,14 @@ def _checks(
     return {**measured, **{f"masking_{name}": value for name, value in found.items()}}
 
 
-def standard(model: nn.Module, x: Tensor, y: Tensor, *, n_checked: int) -> Outcomes:
+def standard(model: nn.Module, x: Tensor | ImageSet, y: Tensor, *, n_checked: int) -> Outcomes:
     """Return the outcomes of all examples without an attack, as `evaluate` has them.
 
     The arguments are those of `evaluate`. Raises its errors of model, images and labels.
     """
-    check_images(x)
+    _check(x)
     y = whole_labels(y, len(x))
-    check_model(model, x[:n_checked], y[:n_checked])
+    check_model(model, _at(x, slice(n_checked)), y[:n_checked])
     predicted, _ = answers(guarded(model), x, y)
     return Outcomes(y, predicted, "none", [], y[:0], torch.empty(0))
 

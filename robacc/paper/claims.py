@@ -50,7 +50,7 @@ def _norms(table: pd.DataFrame) -> list[str]:
 
 def _measure(row: pd.Series, name: str) -> Measure:
     narrow, both = (row.low_narrow, row.high_narrow), (row.low_both, row.high_both)
-    return Measure(name, row.value, row.low, row.high, int(row.n), int(row.seeds), True, narrow, both)
+    return Measure(name, row.value, row.low, row.high, int(row.n), int(row.seeds), True, narrow, both, row.unlearned)
 
 
 def _of(contrasts: pd.DataFrame, kind: str) -> pd.DataFrame:

@@ -16,7 +16,7 @@ models. So a standard judge's answer to a standard model's example says little a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
@@ -33,6 +33,7 @@ from robacc.paper.ledger import (
     effect,
     mean_over_seeds,
     together,
+    unlearned,
     verdict,
 )
 
@@ -61,12 +62,14 @@ class Part:
     null: float = 0.0
     margin: float = SHARE
     is_difference: bool = False
+    unlearned: str = ""
 
     def measure(self, confidence: float) -> Measure:
         """Return the mean with its interval over the seeds."""
-        return mean_over_seeds(
+        mean = mean_over_seeds(
             self.name, self.values, n=self.n, confidence=confidence, is_difference=self.is_difference
         )
+        return replace(mean, unlearned=self.unlearned)
 
     def effect(self, confidence: float) -> Effect:
         """Return the mean as an effect."""
@@ -82,8 +85,8 @@ class Part:
 
 
 def word(part: Part, *, confidence: float) -> str:
-    """Return the verdict on a part; a single seed leaves it undecided."""
-    if len(part.values) < 2:
+    """Return the verdict on a part; a single seed, or a model that did not learn, leaves it undecided."""
+    if len(part.values) < 2 or part.unlearned:
         return UNDECIDED
     return verdict(part.values, direction=part.direction, margin=part.margin, null=part.null, confidence=confidence)
 
@@ -98,23 +101,28 @@ class Decided(TypedDict):
 
 def decided(parts: list[Part], *, confidence: float) -> Decided:
     """Return the verdict on a claim in each norm, and the measures of its parts."""
-    words: dict[str, list[str]] = {}
-    effects = []
-    for part in parts:
-        if part.direction:
-            words.setdefault(part.norm, []).append(word(part, confidence=confidence))
-            effects.append(part.effect(confidence))
-    readings = [Reading(norm, "", together(of_norm)) for norm, of_norm in words.items()]
+    readings, effects = [], [part.effect(confidence) for part in parts if part.direction]
+    for norm in dict.fromkeys(part.norm for part in parts if part.direction):
+        deciding = [part for part in parts if part.direction and part.norm == norm]
+        why = max((part.unlearned for part in deciding), key=len)
+        said = UNDECIDED if why else together(word(part, confidence=confidence) for part in deciding)
+        readings.append(Reading(norm, "", said, why))
     return {"readings": readings, "measures": [part.measure(confidence) for part in parts], "effects": effects}
 
 
 def _values(
     numbers: pd.DataFrame, quantity: str, of: str, norm: str, eps: float, position: float = 0.0
 ) -> pd.DataFrame:
-    """Return seed, mean and n of models trained in the ball; `of` is the norm of the quantity itself."""
+    """Return seed, mean, n and learned of models trained in the ball; `of` is the norm of the quantity itself."""
     trained = numbers.norm_train == (norm if eps else "standard")
     rows = numbers[trained & (numbers.eps_train == eps) & (numbers.quantity == quantity) & (numbers.norm == of)]
-    return rows[rows.position == position].sort_values("seed")[["seed", "mean", "n"]]
+    return rows[rows.position == position].sort_values("seed")[["seed", "mean", "n", "learned"]]
+
+
+def _unlearned(norm: str, eps: float, ours: pd.DataFrame, base: pd.DataFrame | None = None) -> str:
+    """Return words on the models that did not learn, of `_values` of a ball, and of standard training as `base`."""
+    of = {f"{norm}-{eps}": ours} | ({} if base is None else {"standard": base})
+    return unlearned({name: values.seed[~values.learned] for name, values in of.items()})
 
 
 def _gain(
@@ -124,7 +132,8 @@ def _gain(
     ours, base = (_values(numbers, quantity, of, norm, at) for at in (eps, 0.0))
     pairs = ours.merge(base, on="seed", suffixes=("", "_base"))
     gaps, n = (pairs["mean"] - pairs["mean_base"]) / unit, min(pairs.n.min(), pairs.n_base.min())
-    return Part(norm, eps, place, f"{name} minus standard", gaps.tolist(), int(n), is_difference=True)
+    why = _unlearned(norm, eps, *(each[each.seed.isin(pairs.seed)] for each in (ours, base)))
+    return Part(norm, eps, place, f"{name} minus standard", gaps.tolist(), int(n), is_difference=True, unlearned=why)
 
 
 def _balls(numbers: pd.DataFrame, dataset: str, quantity: str) -> list[tuple[str, float]]:
@@ -170,9 +179,8 @@ def looks_like_another_class(numbers: pd.DataFrame, *, dataset: str, confidence:
             ("judged_nearest", "", "share whose nearest training image has the new class", 0),
         ):
             ours = _values(numbers, quantity, "l2", norm, eps)
-            parts.append(
-                Part(norm, eps, place, f"{name}, {at}", ours["mean"].tolist(), int(ours.n.min()), direction, 0.5)
-            )
+            values, n, why = ours["mean"].tolist(), int(ours.n.min()), _unlearned(norm, eps, ours)
+            parts.append(Part(norm, eps, place, f"{name}, {at}", values, n, direction, 0.5, unlearned=why))
         name = f"share that the robust judge gives the new class, {at}"
         parts.append(_gain(numbers, "judged_robust", "l2", norm, eps, "against standard", name))
     return Claim(
@@ -195,23 +203,14 @@ def smooth_interpolation(numbers: pd.DataFrame, *, dataset: str, confidence: flo
     for norm, eps in _balls(numbers, dataset, "path_robust"):
         points = [_values(numbers, "path_robust", "l2", norm, eps, position) for position in positions]
         steps = np.diff(np.array([point["mean"].to_numpy() for point in points]), axis=0)
-        n, at = int(points[-1].n.min()), f"{norm} eps {eps:g}"
+        n, at, why = int(points[-1].n.min()), f"{norm} eps {eps:g}", _unlearned(norm, eps, points[-1])
         ends, rises, falls = points[-1]["mean"].tolist(), steps.max(0).tolist(), (-steps.min(0)).tolist()
-        parts += [
-            Part(norm, eps, "end", f"probability of the new class at the end of the path, {at}", ends, n, 1, 0.5),
-            Part(norm, eps, "largest rise", f"its largest rise from one point to the next, {at}", rises, n, -1, 0.5),
-            Part(
-                norm,
-                eps,
-                "largest fall",
-                f"its largest fall, below 0 if it always rises, {at}",
-                falls,
-                n,
-                -1,
-                FALL,
-                FALL,
-            ),
-        ]
+        for place, name, values, direction, null, margin in (
+            ("end", "probability of the new class at the end of the path", ends, 1, 0.5, SHARE),
+            ("largest rise", "its largest rise from one point to the next", rises, -1, 0.5, SHARE),
+            ("largest fall", "its largest fall, below 0 if it always rises", falls, -1, FALL, FALL),
+        ):
+            parts.append(Part(norm, eps, place, f"{name}, {at}", values, n, direction, null, margin, unlearned=why))
     return Claim(
         "C13",
         "The straight line from an image to its large-eps adversarial example of a robust model is smooth and plausible.",

@@ -10,11 +10,28 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from robacc.paper.intervals import crossed, student
+from robacc.paper.intervals import crossed, student, wilson
+from robacc.paper.ledger import unlearned
 
 Right = Mapping[int, np.ndarray]  # for each seed, on which test images its model is right, bool [images]
 Nets = Mapping[tuple[str, float], Right]  # by norm and eps of training
 STANDARD = ("standard", 0.0)
+
+
+def learned(right: np.ndarray, chance: float) -> bool:
+    """Return whether a model that is `right` on some test images, bool [images], has learned.
+
+    It has if its accuracy is above `chance`, that of the best constant answer, by more than the images leave open.
+    """
+    return wilson(int(right.sum()), len(right), confidence=0.95)[0] > chance
+
+
+def not_learned(nets: Mapping[str, Right], chance: float) -> str:
+    """Return words on those of `nets` that did not learn, by name, among the seeds that all of them have."""
+    seeds = sorted(set.intersection(*map(set, nets.values())))
+    return unlearned(
+        {name: [seed for seed in seeds if not learned(right[seed], chance)] for name, right in nets.items()}
+    )
 
 
 def combine(parts: Iterable[tuple[float, Right]]) -> np.ndarray:
@@ -45,24 +62,28 @@ def grid(nets: Nets, norm: str) -> dict[float, Right]:
     return dict(sorted(({0.0: nets[STANDARD]} | own).items()))
 
 
-def of_sizes(by_size: Mapping[int, Nets]) -> Iterator[tuple[dict, np.ndarray]]:
+def of_sizes(by_size: Mapping[int, Nets], *, chance: float) -> Iterator[tuple[dict, np.ndarray]]:
     """Yield (labels, contrast) of each robust net minus the standard net, at each training-set size."""
     for n_train, nets in by_size.items():
         for (norm, eps), right in nets.items():
             if (norm, eps) != STANDARD:
                 labels = {"contrast": "robust", "kind": "std_acc", "n_train": n_train, "norm": norm}
+                named = {f"{norm}-{eps}": right, "standard": nets[STANDARD]}
+                labels["unlearned"] = not_learned(named, chance)
                 yield {**labels, "eps_base": 0.0, "eps": eps}, difference(right, nets[STANDARD])
 
 
-def of_eps(nets: Nets, n_train: int) -> Iterator[tuple[dict, np.ndarray]]:
+def of_eps(nets: Nets, n_train: int, *, chance: float) -> Iterator[tuple[dict, np.ndarray]]:
     """Yield (labels, contrast) of each step of the eps grids, and of the slope over each grid."""
     for norm in dict.fromkeys(norm for norm, _ in nets if norm != STANDARD[0]):
         by_eps = grid(nets, norm)
+        named = {f"{norm}-{eps}" if eps else "standard": right for eps, right in by_eps.items()}
         labels = {"kind": "std_acc", "n_train": n_train, "norm": norm}
-        for low, high in pairwise(by_eps):
-            step = {"contrast": "step", **labels, "eps_base": low, "eps": high}
-            yield step, difference(by_eps[high], by_eps[low])
-        yield {"contrast": "slope", **labels, "eps_base": 0.0, "eps": max(by_eps)}, slope(by_eps)
+        for (low, high), pair in zip(pairwise(by_eps), pairwise(named.items()), strict=True):
+            step = {"contrast": "step", **labels, "unlearned": not_learned(dict(pair), chance)}
+            yield {**step, "eps_base": low, "eps": high}, difference(by_eps[high], by_eps[low])
+        whole = {"contrast": "slope", **labels, "unlearned": not_learned(named, chance)}
+        yield {**whole, "eps_base": 0.0, "eps": max(by_eps)}, slope(by_eps)
 
 
 def of_halves(pairs: Iterable[tuple[dict, Right, Right]]) -> Iterator[tuple[dict, np.ndarray]]:
@@ -78,6 +99,7 @@ def table(contrasts: Iterable[tuple[dict, np.ndarray]], *, confidence: float) ->
     |---|---|
     | contrast | robust: minus standard; step: minus the next smaller eps; slope: over eps; half: half natural |
     | kind, n_train, norm, eps_base, eps | which accuracy of which models |
+    | unlearned | words on those of the models that did not learn, usually none |
     | seeds, n, value | numbers of seeds and test images, and the mean difference |
     | low, high | Student's interval: seeds are random, on these test images |
     | low_narrow, high_narrow | the same at the level 2 * `confidence` - 1, for two one-sided tests |

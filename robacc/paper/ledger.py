@@ -1,6 +1,6 @@
 """Define a row of the claims ledger, the intervals of its numbers, and the four words of a verdict."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -26,6 +26,7 @@ class Measure:
     | `n`, `seeds` | the numbers of examples and of seeds |
     | `narrow` | the interval at the level of two one-sided tests, which decides "equal" |
     | `both` | the interval with seeds and test images random, for comparison |
+    | `unlearned` | words on those of its models that did not learn; if there are any, it decides nothing |
     """
 
     name: str
@@ -37,18 +38,26 @@ class Measure:
     is_difference: bool = False
     narrow: Interval | None = None
     both: Interval | None = None
+    unlearned: str = ""
 
 
 @dataclass(frozen=True)
 class Reading:
     """The verdict on a claim in one norm, at one place of it: "at 1.5", "on 100 images".
 
-    The norm is "" for claims that are about no norm.
+    The norm is "" for claims that are about no norm. `unlearned` says which of the models did not learn; the verdict is
+    undecided then.
     """
 
     norm: str
     place: str
     verdict: str
+    unlearned: str = ""
+
+    @property
+    def reason(self) -> str:
+        """What follows the verdict: ": the linf-0.3 model of seed 101 did not learn", or nothing."""
+        return f": {self.unlearned}" if self.unlearned else ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class Effect:
     margin: float
     seeds: int
     published: list[float]
+    unlearned: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,10 +113,14 @@ class Claim:
         parts = []
         for norm, of_norm in groupby(self.readings, lambda reading: reading.norm):
             readings = list(of_norm)
-            words = dict.fromkeys(reading.verdict for reading in readings)
-            places = {word: [each.place for each in readings if each.verdict == word] for word in words}
-            said = [f"{word} {' and '.join(filter(None, places[word]))}".strip() for word in words]
-            text = ", ".join(said if len(readings) > 1 else words)
+            said: dict[tuple[str, str], list[str]] = {}
+            for each in readings:
+                places = said.setdefault((each.verdict, each.reason), [])
+                places += [each.place] if each.place and len(readings) > 1 else []
+            text = ", ".join(
+                f"{word}{' ' if places else ''}{' and '.join(places)}{reason}"
+                for (word, reason), places in said.items()
+            )
             parts.append(f"{norm}: {text}" if norm else text)
         return "; ".join(parts) or NOT_TESTED
 
@@ -118,7 +132,7 @@ class Claim:
         """
         by_norm: dict[str, dict[str, None]] = {}
         for reading in self.readings:
-            by_norm.setdefault(reading.norm, {})[reading.verdict] = None
+            by_norm.setdefault(reading.norm, {})[reading.verdict + reading.reason] = None
         words = {norm: ", ".join(verdicts) for norm, verdicts in by_norm.items()}
         return words.get("", NOT_TESTED) if words.keys() <= {""} else words
 
@@ -161,8 +175,8 @@ def verdict(
 
 
 def of_measure(measure: Measure, *, direction: int, margin: float, null: float = 0.0) -> str:
-    """Return the `word` on a measure over seeds; a single seed leaves it undecided."""
-    if measure.narrow is None:
+    """Return the `word` on a measure over seeds; a single seed, or a model that did not learn, leaves it undecided."""
+    if measure.narrow is None or measure.unlearned:
         return UNDECIDED
     return word((measure.low, measure.high), measure.narrow, direction=direction, margin=margin, null=null)
 
@@ -184,12 +198,26 @@ def effect(
     said = of_measure(measure, direction=direction, margin=margin, null=null)
     others = [direction * (value - null) for value in published]
     value = direction * (measure.value - null)
-    return Effect(norm, eps, place, said, value, low, high, null, margin, measure.seeds, others)
+    return Effect(norm, eps, place, said, value, low, high, null, margin, measure.seeds, others, measure.unlearned)
 
 
 def readings(effects: Iterable[Effect]) -> list[Reading]:
     """Return the readings of a claim that each effect decides by itself."""
-    return [Reading(each.norm, each.place, each.verdict) for each in effects]
+    return [Reading(each.norm, each.place, each.verdict, each.unlearned) for each in effects]
+
+
+def unlearned(seeds: Mapping[str, Iterable[int]]) -> str:
+    """Return words on the models that did not learn, from their seeds by the name of their training.
+
+    "the linf-0.3 models of seeds 101, 103 did not learn", or "" if there are none.
+    """
+    found = {name: list(of) for name, of in seeds.items()}
+    said = [
+        f"the {name} model{'s' * (len(of) > 1)} of seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}"
+        for name, of in found.items()
+        if of
+    ]
+    return f"{' and '.join(said)} did not learn" if said else ""
 
 
 def together(words: Iterable[str]) -> str:

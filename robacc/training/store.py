@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -119,7 +119,8 @@ def _undamaged(path: Path, job: Job) -> bool:
 def _lock(key: str, checkpoints: Path, job: Job) -> Iterator[None]:
     """Let one process at a time train the job `key`; another one says so and waits.
 
-    The lock is a byte of one file, so that nothing is left to be removed. It ends with its process, even a killed one.
+    What a killed process left of the job's files, half written, is removed: nobody else writes them now. The lock is a
+    byte of one file, so that nothing is left to be removed. It ends with its process, even a killed one.
     """
     path = checkpoints / ".lock"
     try:
@@ -130,14 +131,22 @@ def _lock(key: str, checkpoints: Path, job: Job) -> Iterator[None]:
     place = int(key[:15], 16)
     with file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-        except (BlockingIOError, PermissionError):
-            print(f"{job}: another process trains it; waiting for that one", flush=True)
-            fcntl.lockf(file, fcntl.LOCK_EX, 1, place)
+            _wait_for(file, place, job)
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
                 raise
+        else:
+            for half in checkpoints.glob(f".*.partial.{key}.*"):
+                half.unlink(missing_ok=True)
         yield
+
+
+def _wait_for(file: BinaryIO, place: int, job: Job) -> None:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+    except (BlockingIOError, PermissionError):
+        print(f"{job}: another process trains it; waiting for that one", flush=True)
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, place)
 
 
 def train_all(
