@@ -190,7 +190,8 @@ class Seeds(Section):
 class Dataset(Section):
     """The training jobs of one data set, and the order in which its test images are attacked.
 
-    `sizes` has rows [training images, most seeds of a ball]. No ball has more seeds than on the full set.
+    `sizes` has rows [training images, most seeds of a ball]. No ball has more seeds than on the full set. `size` is for
+    a user's own images: the pixels of a side to which `make own` resizes them.
     """
 
     recipe: str
@@ -199,6 +200,7 @@ class Dataset(Section):
     seeds: Seeds
     sample_seed: Seed
     natural: Natural
+    size: Literal["auto", 28, 32, 64] | None = None
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Dataset":
@@ -701,7 +703,7 @@ def _line(text: str, at: tuple[int | str, ...]) -> int:
     return line + 1
 
 
-def _read(data: bytes) -> tuple[str, object]:
+def read(data: bytes) -> tuple[str, object]:
     """Return the text of a YAML file and its content.
 
     Raises ParamsError with the line of what is no YAML.
@@ -737,7 +739,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     1.2, as DVC writes it. 1e-05 is therefore a number. "8/255" is text and raises an error; write 0.0314.
     """
     try:
-        text, content = _read(path.read_bytes())
+        text, content = read(path.read_bytes())
     except FileNotFoundError as error:
         raise ParamsError(f"params.yaml: cannot be read: {error}") from None
     if not isinstance(content, dict):
