@@ -190,8 +190,7 @@ class Seeds(Section):
 class Dataset(Section):
     """The training jobs of one data set, and the order in which its test images are attacked.
 
-    `sizes` has rows [training images, most seeds of a ball]. No ball has more seeds than on the full set. `size` is for
-    a user's own images: the pixels of a side to which `make own` resizes them.
+    `sizes` has rows [training images, most seeds of a ball]. No ball has more seeds than on the full set.
     """
 
     recipe: str
@@ -200,7 +199,6 @@ class Dataset(Section):
     seeds: Seeds
     sample_seed: Seed
     natural: Natural
-    size: Literal["auto", 28, 32, 64] | None = None
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Dataset":
@@ -210,6 +208,12 @@ class Dataset(Section):
         for row, (_, n_seeds) in enumerate(self.sizes[:2]):
             _require(n_seeds > 1, "2 seeds or more at the two smallest sizes, which decide C1", n_seeds, "sizes", row)
         return self
+
+
+class Own(Section):
+    """How `make own` reads a user's own images: `size` is the pixels of a side to which it resizes them."""
+
+    size: Literal["auto", 28, 32, 64]
 
 
 class Recipe(Section):
@@ -521,6 +525,7 @@ class Params(Section):
     """The whole of params.yaml."""
 
     run: dict[DatasetName, list[str]]
+    own: Own
     balls: dict[DatasetName, Annotated[list[BallWord], AfterValidator(_distinct), Field(min_length=1)]]
     datasets: dict[DatasetName, Dataset]
     recipes: dict[RecipeName, Recipe]

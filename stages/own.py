@@ -45,7 +45,8 @@ def settings(said: dict, content: dict) -> list[str]:
         known = False
     if not known:
         values |= own.parameters(said, content)
-    return [f"{key}={json.dumps(value).replace('"', '')}" for key, value in values.items()]  # as they are written there
+    words = {key: json.dumps(value).replace('"', "") for key, value in values.items()}  # no quotes, as they stand there
+    return [f"{key}={word}" for key, word in words.items()]
 
 
 def main(_: argparse.Namespace) -> None:
@@ -53,7 +54,7 @@ def main(_: argparse.Namespace) -> None:
     with repro.alone() as checkout:
         before, content = params.read(repro.PARAMS.read_bytes())
         try:
-            said = look(content["datasets"]["own"]["size"])
+            said = look(content["own"]["size"])
             text = repro.with_values(before, settings(said, content))
         except (KeyError, TypeError):  # of a section that is missing or no section
             params.load()

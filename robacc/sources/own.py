@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -123,7 +123,7 @@ def read_idx(folder: Path, wanted: int | str) -> Found:
     Their classes have the names in `NAMES`, or numbers. Raises ValueError for what cannot be used.
     """
     if wanted not in ("auto", 28):
-        raise ValueError(f"expected datasets.own.size to be 28 or auto, as IDX files have 28 pixels, got {wanted}")
+        raise ValueError(f"expected own.size to be 28 or auto, as IDX files have 28 pixels, got {wanted}")
     with tempfile.TemporaryDirectory() as plain:
         for name, content in from_mirror(str(folder), mnist.PLACES)():
             (Path(plain) / name).write_bytes(content)
@@ -156,7 +156,7 @@ def read(source: Path, size: int | str, *, n_workers: int, report: Callable[[str
     `report` gets the number of images of each class. Raises OSError or ValueError for what cannot be used.
     """
     if size not in ("auto", *own.FORMS):
-        raise ValueError(f"expected datasets.own.size to be auto, {', '.join(map(str, own.FORMS))}, got {size!r}")
+        raise ValueError(f"expected own.size to be auto, {', '.join(map(str, own.FORMS))}, got {size!r}")
     is_idx = source.is_dir() and any(source.rglob("train-images*idx3-ubyte*"))
     found = read_idx(source, size) if is_idx else read_tree(source, size, n_workers=n_workers, report=report)
     counts = {split: torch.bincount(y, minlength=len(found.classes)) for split, (_, y) in found.images.items()}
