@@ -5,6 +5,7 @@ import json
 import os
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from robacc import params
 from robacc.datasets import own
@@ -52,7 +53,8 @@ def settings(said: dict, content: dict) -> list[str]:
 def main(_: argparse.Namespace) -> None:
     """Run the pipeline on the user's images, and say where the report is."""
     with repro.alone() as checkout:
-        before, content = params.read(repro.PARAMS.read_bytes())
+        before, read = params.read(repro.PARAMS.read_bytes())
+        content = cast(dict, read)  # a TypeError below if it is none
         try:
             said = look(content["own"]["size"])
             text = repro.with_values(before, settings(said, content))
