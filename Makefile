@@ -23,13 +23,16 @@ status: environment  ## after an edit: which stages `dvc repro` would run
 	dvc status
 
 # Every data set beside MNIST is a target: a file of its name in robacc/datasets.
-DATASETS := $(filter-out facts mnist __init__,$(basename $(notdir $(wildcard robacc/datasets/*.py))))
+DATASETS := $(filter-out facts mnist own __init__,$(basename $(notdir $(wildcard robacc/datasets/*.py))))
 .PHONY: $(DATASETS)
 $(DATASETS): environment
 	python -m stages.repro --set 'run.$@=[$@]'
 cifar10: ## the same with CIFAR-10 (set ROBACC_CIFAR10 to images of your own, or it is downloaded)
 restricted_imagenet_64: ## the same with Restricted ImageNet at 64 pixels (ROBACC_IMAGENET names your folder)
 restricted_imagenet: ## the paper's own at 224 pixels; for GPUs
+.PHONY: own
+own: environment  ## the same with your images: ROBACC_IMAGES names {train,test}/<class>/ of PNG or JPEG, or IDX files
+	python -m stages.own
 
 autoattack: environment  ## the same with the whole of AutoAttack on every full-set model of MNIST: half an hour more on two cores
 	python -m stages.repro --set 'autoattack.mnist.attacks=[apgd-ce, apgd-t, fab-t, square]' --set 'autoattack.mnist.rest.attacks=[]'

@@ -223,6 +223,12 @@ class Dataset(Section):
         return self
 
 
+class Own(Section):
+    """How `make own` reads a user's own images: `size` is the pixels of a side to which it resizes them."""
+
+    size: Literal["auto", 28, 32, 64]
+
+
 class Recipe(Section):
     """The training recipe of one net.
 
@@ -546,6 +552,7 @@ class Params(Section):
     """The whole of params.yaml."""
 
     run: dict[DatasetName, list[str]]
+    own: Own
     balls: dict[DatasetName, Annotated[list[BallWord], AfterValidator(_distinct), Field(min_length=1)]]
     datasets: dict[DatasetName, Dataset]
     recipes: dict[RecipeName, Recipe]
@@ -730,7 +737,7 @@ def _line(text: str, at: tuple[int | str, ...]) -> int:
     return line + 1
 
 
-def _read(data: bytes) -> tuple[str, object]:
+def read(data: bytes) -> tuple[str, object]:
     """Return the text of a YAML file and its content.
 
     Raises ParamsError with the line of what is no YAML.
@@ -766,7 +773,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     1.2, as DVC writes it. 1e-05 is therefore a number. "8/255" is text and raises an error; write 0.0314.
     """
     try:
-        text, content = _read(path.read_bytes())
+        text, content = read(path.read_bytes())
     except FileNotFoundError as error:
         raise ParamsError(f"params.yaml: cannot be read: {error}") from None
     if not isinstance(content, dict):

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from robacc import provenance
-from robacc.datasets import facts
+from robacc.datasets import facts, own
 from robacc.params import Params
 
 FOLDER = Path("code")
@@ -83,6 +83,8 @@ def stage_hash(stage: str, dataset: str | None, p: Params) -> str:
     """Return the SHA-256 of all that a stage runs, and of the versions of the libraries that decide its numbers."""
     made_of = modules(stage, dataset, p)
     parts = [provenance.code_hash(*made_of), *provenance.libraries(*made_of)]
+    if own.__name__ in made_of:
+        parts.append(own.FILE.read_text(encoding="utf-8"))
     if stage == "figures":  # text too: the executed notebook shows it
         parts += [text for file in notebooks(dataset) for text in sources(file)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

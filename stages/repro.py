@@ -104,27 +104,35 @@ def with_values(text: str, values: list[str]) -> str:
 
 
 @contextmanager
-def parameters(values: list[str]) -> Iterator[None]:
-    """Set values in params.yaml. They stay after success; after anything else the file is as it was.
+def contents(after: dict[Path, str]) -> Iterator[None]:
+    """Write these files, and check params.yaml. They stay after success; after anything else they are as they were.
 
-    What was edited in the file meanwhile stays in any case.
+    What was edited in a file meanwhile stays in any case.
     """
     from robacc import files
 
-    before = PARAMS.read_bytes()
-    params.load()
-    after = with_values(before.decode(), values).encode() if values else before
-    if after == before:
-        yield
-        return
+    before = {path: path.read_bytes().decode() for path in after}
+    changed = [path for path in after if after[path] != before[path]]
     try:
-        files.write_text(after.decode(), PARAMS)
-        params.load()
+        for path in changed:
+            files.write_text(after[path], path)
+        if changed:
+            params.load()
         yield
     except BaseException:
-        if PARAMS.read_bytes() == after:
-            files.write_text(before.decode(), PARAMS)
+        for path in changed:
+            if path.read_bytes() == after[path].encode():
+                files.write_text(before[path], path)
         raise
+
+
+@contextmanager
+def parameters(values: list[str]) -> Iterator[None]:
+    """Set values in params.yaml, as `contents` does."""
+    params.load()
+    text = PARAMS.read_bytes().decode()
+    with contents({PARAMS: with_values(text, values) if values else text}):
+        yield
 
 
 def main(args: argparse.Namespace) -> None:

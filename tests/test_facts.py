@@ -1,5 +1,6 @@
 """The facts of the data sets: each has all of them, params.yaml agrees, and they are true of what is fetched."""
 
+import json
 from argparse import Namespace
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -8,11 +9,12 @@ import pytest
 
 from robacc import params
 from robacc.balls import NORMS
-from robacc.datasets import facts
+from robacc.datasets import facts, own
 from robacc.datasets.restricted_imagenet import SUPER_CLASSES
 from robacc.images import loading
 from robacc.images.in_memory import Images
 from robacc.images.on_disk import ImageFiles
+from robacc.sources import own as own_source
 from stages import fetch
 from tests.images_made_up import cifar10, imagenet, put
 
@@ -40,7 +42,7 @@ def test_every_data_set_has_sensible_facts(name):
 def test_no_two_data_sets_have_one_title_or_letter_and_panels_are_in_its_order():
     every = [facts.of(name) for name in facts.NAMES]
     assert len({of.title for of in every}) == len({of.letter for of in every}) == len(every)
-    assert facts.in_order() == ["mnist", "cifar10", "restricted_imagenet_64", "restricted_imagenet"]
+    assert facts.in_order() == ["mnist", "cifar10", "restricted_imagenet_64", "restricted_imagenet", "own"]
 
 
 def test_classes_are_in_the_order_of_the_labels():
@@ -67,6 +69,11 @@ def test_what_is_fetched_is_what_the_facts_say(name, tmp_path, monkeypatch, requ
     monkeypatch.setenv("ROBACC_WORKERS", "1")
     monkeypatch.setenv("ROBACC_CIFAR10", str(put(cifar10(), tmp_path / "cifar10")))
     monkeypatch.setenv("ROBACC_IMAGENET", str(put(imagenet(), tmp_path / "imagenet")))
+    if name == "own":
+        monkeypatch.setattr(own, "FILE", tmp_path / "own.json")
+        found, said = own_source.read(put(cifar10(n=3), tmp_path / "mine"), "auto", n_workers=1, report=print)
+        own.FILE.write_text(json.dumps(said))
+        own_source.keep(found, "mine", Path("data/incoming/own"))
     if name == "mnist":
         folder = request.getfixturevalue("mnist")
     else:

@@ -79,7 +79,7 @@ def test_every_stage_of_a_ball_is_in_exactly_one_part():
 
 
 # fault: four make share at once in one checkout
-@pytest.mark.parametrize("target", ["repro", "share", "cifar10", "report"])
+@pytest.mark.parametrize("target", ["repro", "share", "cifar10", "own", "report"])
 def test_a_second_run_in_one_checkout_says_so_and_touches_nothing(checkout, target):
     before = Path("params.yaml").read_bytes()
     with repro.alone():

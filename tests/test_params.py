@@ -108,7 +108,7 @@ def test_parameters_do_not_change_after_reading():
 EPS = "a number above 0 with a decimal point, such as 1.5 or 0.0314"
 BALL = "standard, or a norm and an eps above 0 such as l2-1.5 or linf-0.0314"
 ROBUST = "a ball of adversarial training, such as l2-1.5, got 'standard'"
-SETS = "one of cifar10, mnist, restricted_imagenet, restricted_imagenet_64"
+SETS = "one of cifar10, mnist, own, restricted_imagenet, restricted_imagenet_64"
 # Every kind of wrong value, and the words that its message must have.
 WRONG = [
     # unknown and missing keys
@@ -122,7 +122,7 @@ WRONG = [
     *((f"{key}.cifar", [], [f"expected {key}.cifar: {SETS}, got 'cifar'"]) for key in ("run", "balls")),
     ("datasets.cifar", CONTENT["datasets"]["mnist"], [f"expected datasets.cifar: {SETS}, got 'cifar'"]),
     *(
-        (f"{key}.mnist", REMOVE, [f"expected {key}: the data sets cifar10, mnist, restricted_imagenet"])
+        (f"{key}.mnist", REMOVE, [f"expected {key}: the data sets cifar10, mnist, own, restricted_imagenet"])
         for key in ("run", "balls", "datasets", "evaluate", "autoattack", "visualize", "claims")
     ),
     ("run.mnist", ["cifar10"], ["expected run.mnist: [mnist] or [], got ['cifar10']"]),

@@ -43,6 +43,11 @@ def test_each_data_set_run_has_every_panel_and_each_other_one_its_command(pages,
         assert (f'id="explore-{dataset}"' in text) == (dataset in datasets)
         assert (f"{name}, test data, SHA-256" in hashes(folder)) == (dataset in datasets)
     assert "C6" in summary
+    finding = re.search(r'<p class="finding">(.*?)</p>', text, re.DOTALL)
+    first = "own" if "own" in datasets else datasets[0]
+    assert finding
+    assert finding[1].startswith(f"On {facts.of(first).title}, ")
+    assert f"<th>{facts.of('own').title}, the paper</th>" not in text
     assert not re.findall(r"(?i)>\s*(?:nan|none|inf|undefined)\s*<", text)
 
 

@@ -1,10 +1,12 @@
-"""Read images of the form [<top>/]<split>/<class>/<image>, from a folder or a .tar.gz archive.
+"""Read images of the form [<top>/]<split>/<class>/<image>, from a folder or a .tar, .tar.gz or .zip archive.
 
 Images are listed, decoded and put into a fixed order.
 """
 
+import stat
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -21,6 +23,7 @@ from robacc.parallel import stream
 from robacc.seeding import generator
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+HIDDEN = (".", "__MACOSX")  # what systems leave beside a user's files
 CHUNK = 256  # images in one task of a process
 ORDER_SEED = 0
 
@@ -42,7 +45,7 @@ class Entry(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The decoded images `x` of a split, uint8 [N, 3, size, size].
+    """The decoded images `x` of a split, uint8 [N, 3, size, size], or [N, 1, size, size] in grey.
 
     `y` are their labels, int64 [N]. `paths` are in the same order.
     """
@@ -61,8 +64,8 @@ class RefusedError(ValueError):
     """A readable archive that is not one of images. The message says why."""
 
 
-def entries(source: Path, splits: Collection[str], folders: Collection[str]) -> Iterator[Entry]:
-    """Yield the images of these splits and class folders, from a folder or a tar archive.
+def entries(source: Path, splits: Collection[str], folders: Collection[str] | None) -> Iterator[Entry]:
+    """Yield the images of these splits and class folders, or of any class folders, from a folder or an archive.
 
     The images of a folder are in the order of their names. Those of an archive are in its order. `source` may have
     other folders above the splits. A folder may have the form of Tiny ImageNet. An archive is read as a stream, and
@@ -81,7 +84,7 @@ def root(folder: Path, splits: Collection[str]) -> Path:
     """
     inside = folder
     while not any((inside / split).is_dir() for split in splits):
-        below = [file for file in inside.iterdir() if file.is_dir() and not file.name.startswith(".")]
+        below = [file for file in inside.iterdir() if file.is_dir() and not file.name.startswith(HIDDEN)]
         if len(below) != 1:
             raise ValueError(
                 f"expected folders {' and '.join(splits)} in {folder}, got {len(below)} others in {inside}"
@@ -90,27 +93,31 @@ def root(folder: Path, splits: Collection[str]) -> Path:
     return inside
 
 
-def check(top: Path, splits: Collection[str], folders: Collection[str]) -> None:
-    """Raise ValueError unless each split in `top` has an image in one of these class folders."""
+def check(top: Path, splits: Collection[str], folders: Collection[str] | None) -> None:
+    """Raise ValueError unless each split in `top` has an image in one of these class folders, or in any."""
     for split in splits:
         if next(_files(top / split, folders), None) is None:
             inside = sorted(file.name for file in (top / split).iterdir()) if (top / split).is_dir() else []
             raise ValueError(_nothing(split, top, folders, next(filter(_is_image, inside), None), inside))
 
 
-def _nothing(split: str, source: Path, folders: Collection[str], flat: str | None, inside: list[str]) -> str:
+def _nothing(split: str, source: Path, folders: Collection[str] | None, flat: str | None, inside: list[str]) -> str:
     """Return the message about a split without images; `flat` is an image in no class folder, `inside` is there."""
     wanted = f"expected images in {split}/<class>/ of {source}, got"
     if flat:
         return f"{wanted} {split}/{flat}, which is in no class folder; move each image into the folder of its class"
-    return f"{wanted} none of the {len(folders)} classes" + (f"; there are {', '.join(inside[:5])}" if inside else "")
+    none = "none" if folders is None else f"none of the {len(folders)} classes"
+    return f"{wanted} {none}" + (f"; there are {', '.join(inside[:5])}" if inside else "")
 
 
-def _files(split: Path, folders: Collection[str]) -> Iterator[tuple[str, Path]]:
+def _files(split: Path, folders: Collection[str] | None) -> Iterator[tuple[str, Path]]:
     """Yield (class, file) for the images of a split, sorted: <class>/<image>, or a form of Tiny ImageNet.
 
     That is <class>/images/<image> in train/, and images/<image> in val/, with a list of names and classes.
     """
+    if folders is None:
+        inside = split.iterdir() if split.is_dir() else ()
+        folders = [file.name for file in inside if file.is_dir() and not file.name.startswith(HIDDEN)]
     labelled = split / "val_annotations.txt"
     if labelled.is_file() and (split / "images").is_dir():
         rows = (line.split("\t") for line in labelled.read_text(encoding="utf-8", errors="replace").splitlines())
@@ -118,14 +125,14 @@ def _files(split: Path, folders: Collection[str]) -> Iterator[tuple[str, Path]]:
         yield from ((folder, split / "images" / PurePosixPath(name).name) for folder, name in named)
         return
     for folder in sorted(folders):
-        inside = split / folder / "images"
-        inside = inside if inside.is_dir() else split / folder
-        for name in sorted(file.name for file in inside.iterdir()) if inside.is_dir() else ():
+        of_class = split / folder / "images"
+        of_class = of_class if of_class.is_dir() else split / folder
+        for name in sorted(file.name for file in of_class.iterdir()) if of_class.is_dir() else ():
             if _is_image(name):
-                yield folder, inside / name
+                yield folder, of_class / name
 
 
-def _in_folder(source: Path, splits: Collection[str], folders: Collection[str]) -> Iterator[Entry]:
+def _in_folder(source: Path, splits: Collection[str], folders: Collection[str] | None) -> Iterator[Entry]:
     top = root(source, splits)
     check(top, splits, folders)
     for split in splits:
@@ -145,73 +152,99 @@ class _Header(tarfile.TarInfo):
         return super()._proc_member(tar)  # type: ignore[misc] # tarfile's own hook
 
 
-def _in_archive(archive: Path, splits: Collection[str], folders: Collection[str]) -> Iterator[Entry]:
+class _Member(NamedTuple):
+    """A member of an archive; `plain` is whether it is a file and no link or device."""
+
+    name: str
+    size: int
+    plain: bool
+    read: Callable[[], bytes]
+
+
+def _in_tar(archive: Path) -> Iterator[_Member]:
+    with tarfile.open(archive, "r|*", tarinfo=_Header) as tar:
+        for info in tar:
+            tar.members.clear()  # type: ignore[attr-defined] # tarfile keeps the headers of a million files
+
+            def read(info: tarfile.TarInfo = info) -> bytes:
+                content = tar.extractfile(info)
+                assert content is not None
+                return content.read()
+
+            yield _Member(info.name, info.size, info.isfile(), read)
+
+
+def _in_zip(archive: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            link = stat.S_ISLNK(info.external_attr >> 16)
+            yield _Member(info.filename, info.file_size, not link and not info.is_dir(), partial(opened.read, info))
+
+
+def _in_archive(archive: Path, splits: Collection[str], folders: Collection[str] | None) -> Iterator[Entry]:
     tops: set[tuple[str, ...]] = set()
     found: set[str] = set()
     others: list[str] = []
     n_bytes = 0
     with archive.open("rb") as file:
-        if file.read(4) == b"PK\3\4":
-            raise ValueError(f"expected a folder or .tar.gz archive at {archive}, got a zip; unzip it, name its folder")
+        kind, members = (".zip", _in_zip) if file.read(2) == b"PK" else (".tar.gz", _in_tar)
     try:
-        with tarfile.open(archive, "r|*", tarinfo=_Header) as tar:
-            for n, member in enumerate(tar):
-                tar.members.clear()  # type: ignore[attr-defined] # tarfile keeps the headers of a million files
-                n_bytes += member.size
-                if n >= MOST_MEMBERS or n_bytes > LARGEST_ARCHIVE:
-                    most = f"{MOST_MEMBERS:,} members and {LARGEST_ARCHIVE:,} bytes"
-                    raise RefusedError(f"expected at most {most} in {archive}, got more; archive refused")
-                parts = PurePosixPath(member.name).parts
-                if ".." in parts or member.name.startswith("/"):
-                    raise RefusedError(f"expected paths inside of {archive.name}, got {member.name!r}; archive refused")
-                if len(parts) < 3 or parts[-3] not in splits or parts[-2] not in folders or not _is_image(parts[-1]):
-                    others += [member.name] * (len(others) < 1 and member.isfile())
-                    if len(parts) > 1 and parts[-2] in splits and parts[-2] not in found and _is_image(parts[-1]):
-                        raise RefusedError(_nothing(parts[-2], archive, folders, parts[-1], []))
-                    continue
-                tops.add(parts[:-3])
-                if len(tops) > 1 or not member.isfile():
-                    raise RefusedError(
-                        f"expected one tree of plain files in {archive}, got {member.name!r}; pack it anew"
-                    )
-                if member.size > LARGEST_IMAGE:
-                    raise RefusedError(f"expected an image at {member.name} in {archive}, got {member.size:,} bytes")
-                content = tar.extractfile(member)
-                assert content is not None
-                found.add(parts[-3])
-                yield Entry(parts[-3], parts[-2], "/".join(parts[-3:]), content.read())
+        for n, member in enumerate(members(archive)):
+            n_bytes += member.size
+            if n >= MOST_MEMBERS or n_bytes > LARGEST_ARCHIVE:
+                most = f"{MOST_MEMBERS:,} members and {LARGEST_ARCHIVE:,} bytes"
+                raise RefusedError(f"expected at most {most} in {archive}, got more; archive refused")
+            parts = PurePosixPath(member.name).parts
+            if ".." in parts or member.name.startswith("/"):
+                raise RefusedError(f"expected paths inside of {archive.name}, got {member.name!r}; archive refused")
+            in_class = len(parts) > 2 and parts[-3] in splits and not parts[-2].startswith(HIDDEN)
+            if not in_class or (folders is not None and parts[-2] not in folders) or not _is_image(parts[-1]):
+                others += [member.name] * (len(others) < 1 and member.plain)
+                if len(parts) > 1 and parts[-2] in splits and parts[-2] not in found and _is_image(parts[-1]):
+                    raise RefusedError(_nothing(parts[-2], archive, folders, parts[-1], []))
+                continue
+            tops.add(parts[:-3])
+            if len(tops) > 1 or not member.plain:
+                raise RefusedError(f"expected one tree of plain files in {archive}, got {member.name!r}; pack it anew")
+            if member.size > LARGEST_IMAGE:
+                raise RefusedError(f"expected an image at {member.name} in {archive}, got {member.size:,} bytes")
+            found.add(parts[-3])
+            yield Entry(parts[-3], parts[-2], "/".join(parts[-3:]), member.read())
         for split in set(splits) - found:
-            raise RefusedError(_nothing(split, archive, folders, None, others))
+            nothing = _nothing(split, archive, folders, None, others)
+            raise RefusedError(f"{nothing}; if it has another form, unpack it and name its folder")
     except RefusedError:
         raise
-    except Exception as error:  # decompressors and tarfile raise many types of error for a broken file
-        raise ValueError(f"expected a whole .tar.gz archive at {archive}, got: {error}; copy it anew") from error
+    except Exception as error:  # decompressors, tarfile and zipfile raise many types of error for a broken file
+        raise ValueError(f"expected a whole {kind} archive at {archive}, got: {error}; copy it anew") from error
 
 
 def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def pixels(content: bytes | Path, *, size: int, resize: bool) -> np.ndarray:
+def pixels(content: bytes | Path, *, size: int, resize: bool, grey: bool = False, upright: bool = False) -> np.ndarray:
     """Return an image as uint8 [3, size, size] in RGB, its shorter side resized to `size`, its centre cropped.
+
+    A `grey` one is [1, size, size]. An `upright` one is turned as its camera says.
 
     If `resize` is false, an image of another size is refused. A large JPEG is first decoded at a half, quarter or
     eighth of its size, never below twice `size`. The resize is antialiased. Raises the errors of `picture.rgb`.
     """
-    rgb = picture.rgb(content, exact=None if resize else size, at_least=2 * size)
+    rgb = picture.rgb(content, exact=None if resize else size, at_least=2 * size, upright=upright)
     side = min(rgb.size)
     if rgb.size != (size, size):
         left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
         box = (left, top, left + side, top + side)
         rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, box)
-    return np.asarray(rgb).transpose(2, 0, 1)
+    return np.asarray(rgb.convert("L"))[None] if grey else np.asarray(rgb).transpose(2, 0, 1)
 
 
-def _decode(chunk: list[Entry], *, size: int, resize: bool) -> np.ndarray:
-    decoded = np.empty((len(chunk), 3, size, size), np.uint8)
+def _decode(chunk: list[Entry], *, size: int, resize: bool, grey: bool, upright: bool) -> np.ndarray:
+    decoded = np.empty((len(chunk), 1 if grey else 3, size, size), np.uint8)
     for row, entry in zip(decoded, chunk, strict=True):
         try:
-            row[:] = pixels(entry.content, size=size, resize=resize)
+            row[:] = pixels(entry.content, size=size, resize=resize, grey=grey, upright=upright)
         except picture.UnreadableError as error:
             raise ValueError(f"expected an image at {entry.path}, got: {error}; replace or remove it") from error
     return decoded
@@ -242,17 +275,21 @@ def read(
     splits: Collection[str],
     size: int,
     resize: bool,
+    grey: bool = False,
+    upright: bool = False,
     n_workers: int,
     report: Callable[[str], None],
 ) -> dict[str, Split]:
     """Return the decoded images of every split, in the class folders that `labels` names.
+
+    `grey` and `upright` are those of `pixels`.
 
     Other folders are skipped. The images are in the order of `order`. `n_workers` processes decode them, and the result
     does not depend on that number. `report` gets the speed. The memory is two to three times that of the images. Raises
     the errors of `entries`. Raises ValueError, with its name, for an image that is broken or of the wrong size.
     """
     begin, found = time.monotonic(), list[Entry]()
-    work = partial(_decode, size=size, resize=resize)
+    work = partial(_decode, size=size, resize=resize, grey=grey, upright=upright)
     chunks = _chunks(entries(source, splits, labels), found)
     decoded = list(map(work, chunks) if n_workers == 1 else stream(work, chunks, n_workers=n_workers))
     seconds = time.monotonic() - begin

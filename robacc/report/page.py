@@ -216,8 +216,8 @@ def effects(runs: dict[str, dict]) -> list[dict]:
 
 
 def named(runs: dict[str, dict]) -> dict[str, list[dict]]:
-    """Return the claims of each data set by its name for readers."""
-    return {run["name"]: run["claims"] for run in runs.values()}
+    """Return the claims of each data set by its name for readers, of the reader's own images first."""
+    return {run["name"]: run["claims"] for run in sorted(runs.values(), key=lambda run: run["key"] != "own")}
 
 
 def by_number(claims: list[dict]) -> list[dict]:
