@@ -44,6 +44,7 @@ def test_each_data_set_run_has_every_panel_and_each_other_one_its_command(pages,
         assert (f"{name}, test data, SHA-256" in hashes(folder)) == (dataset in datasets)
     assert "C6" in summary
     assert not re.findall(r"(?i)>\s*(?:nan|none|inf|undefined)\s*<", text)
+    assert not re.findall("std_acc|rob_acc", text + summary)  # names of columns are no words for readers
 
 
 def test_the_hashes_are_those_of_the_files_and_of_the_code_of_each_stage(pages):

@@ -4,17 +4,18 @@ A sentence follows the verdict: an effect that is undecided is not told as one.
 """
 
 from collections.abc import Iterable
+from itertools import groupby
 
-from robacc.paper.ledger import EQUAL, OPPOSITE, REPRODUCED, WORDS
+from robacc.paper.ledger import ACCURACIES, EQUAL, OPPOSITE, REPRODUCED, WORDS
 
 # What a claim says of its effects: the verb if it is as claimed, the verb if it is the other way, and of what.
-STANDARD = "standard accuracy"
+STANDARD, ROBUST = ACCURACIES["std_acc"], ACCURACIES["rob_acc"]
 CHANGES = {
     "C1": ("gains", "costs", STANDARD),
     "C2": ("costs", "gains", STANDARD),
     "C3": ("costs", "gains", STANDARD),
-    "std_acc": ("gains", "costs", STANDARD),
-    "rob_acc": ("costs", "gains", "robust accuracy"),
+    STANDARD: ("gains", "costs", STANDARD),
+    ROBUST: ("costs", "gains", ROBUST),
 }
 
 
@@ -40,7 +41,7 @@ def change(effect: dict, kind: str) -> str:
 
 def ball(effect: dict) -> str:
     """Return the ball that an effect was read at."""
-    return f"{effect['norm']} {effect['eps']:g}"
+    return f"{effect['norm']} eps {effect['eps']:g}"
 
 
 def seeds(effects: Iterable[dict]) -> str:
@@ -83,9 +84,9 @@ def _trend(effects: list[dict]) -> str:
 
 def _half(effects: list[dict]) -> str:
     parts = []
-    for effect in largest_eps(effects):
-        kind = "std_acc" if "std_acc" in effect["place"] else "rob_acc"
-        parts.append(f"at {ball(effect)} {change(effect, kind)}")
+    for at, own in groupby(largest_eps(effects), ball):
+        changes = [change(effect, STANDARD if STANDARD in effect["place"] else ROBUST) for effect in own]
+        parts.append(f"at {at} {' and '.join(changes)}")
     return f"A half of natural images in each batch {'; '.join(parts)} ({seeds(effects)})."
 
 
@@ -202,5 +203,12 @@ def marks(effects: list[dict], readings: list[dict]) -> list[tuple[str, list[dic
             for word in words
         }
         text = words[0] if len(words) == 1 else ", ".join(f"{word} {places[word]}" for word in words)
-        rows.append((norm, [effect for effect in effects if effect["norm"] == norm], text))
+        rows.append(
+            (norm, [{**each, "place": _short(each["place"])} for each in effects if each["norm"] == norm], text)
+        )
     return rows
+
+
+def _short(place: str) -> str:
+    """Return a place as it fits beside a mark: "standard, eps 1.5" for "in standard accuracy at eps 1.5"."""
+    return place.removeprefix("in ").replace(" accuracy at", ",")
