@@ -98,7 +98,7 @@ def test_a_trade_names_both_accuracies_and_the_eps_in_words_and_a_mark_has_them_
     )
     readings = [{key: each[key] for key in ("norm", "place", "verdict")} for each in own]
     ((norm, effects, text),) = findings.marks(own, readings)
-    assert [effect["place"] for effect in effects] == ["standard, eps 0.3", "robust, eps 0.3"]
+    assert [effect["place"] for effect in effects] == ["standard, 0.3", "robust, 0.3"]
     assert (norm, text) == (
         "linf",
         "reproduced in standard accuracy at eps 0.3, undecided in robust accuracy at eps 0.3",
