@@ -49,7 +49,7 @@
       const point = points[shown];
       const lines = point.values.map(([series, name, value]) => {
         const line = document.createElement("div");
-        line.className = "s" + series;
+        line.className = series;
         line.append(document.createElement("i"), name + " ", Object.assign(document.createElement("b"), { textContent: value }));
         return line;
       });

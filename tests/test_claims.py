@@ -63,8 +63,8 @@ def test_c1_is_read_on_the_two_smallest_sets_in_each_norm(gain, verdict):
     assert verdicts(claim) == dict.fromkeys(places, verdict)
     assert [measure.value for measure in claim.measures] == [gain] * 4
     assert [measure.name for measure in claim.measures][:2] == [
-        "std_acc, l2 eps 1.5 minus standard, 100 images",
-        "std_acc, l2 eps 1.5 minus standard, 300 images",
+        "standard accuracy, l2 eps 1.5 minus standard training, 100 images",
+        "standard accuracy, l2 eps 1.5 minus standard training, 300 images",
     ]
 
 
@@ -189,8 +189,9 @@ def test_c4_reads_both_sides_of_the_trade(std, std_word, rob, rob_word):
         ]
     )
     claim = claims.half_and_half(table, balls=AT, margin=0.001, published=[])
-    expected = {("l2", "in std_acc at 1.5"): std_word, ("l2", "in rob_acc at 1.5"): rob_word}
-    expected |= {("linf", "in std_acc at 0.3"): std_word, ("linf", "in rob_acc at 0.3"): rob_word}
+    at = [("l2", 1.5), ("linf", 0.3)]
+    expected = {(norm, f"in standard accuracy at eps {eps}"): std_word for norm, eps in at}
+    expected |= {(norm, f"in robust accuracy at eps {eps}"): rob_word for norm, eps in at}
     assert verdicts(claim) == expected
 
 

@@ -31,13 +31,14 @@ def test_the_headline_is_at_the_largest_eps_of_each_norm_and_the_section_has_the
     other = {**EFFECT, "norm": "l2", "eps": 1.5, "value": 0.02, "low": 0.01, "high": 0.03, "seeds": 3}
     own = claim(small, EFFECT, other)
     assert findings.sentence(own) == (
-        "On the full training set, training at linf 0.1 costs 0.10 points of standard accuracy [0.05, 0.15] (5 seeds)."
+        "On the full training set, "
+        "training at linf eps 0.1 costs 0.10 points of standard accuracy [0.05, 0.15] (5 seeds)."
     )
     assert findings.sentence(claim(EFFECT)) == ""
     assert findings.headline({"MNIST": [own]}) == (
         "On MNIST, yes: on the full training set, "
-        "training at linf 0.3 costs 0.97 points of standard accuracy [0.70, 1.20]; "
-        "training at l2 1.5 costs 2.00 points [1.00, 3.00] (3 to 5 seeds)."
+        "training at linf eps 0.3 costs 0.97 points of standard accuracy [0.70, 1.20]; "
+        "training at l2 eps 1.5 costs 2.00 points [1.00, 3.00] (3 to 5 seeds)."
     )
 
 
@@ -66,7 +67,7 @@ def test_the_answer_is_yes_only_if_every_reading_of_c2_is_reproduced(words, answ
 
 def test_the_headline_has_each_data_set_that_was_tested():
     text = findings.headline({"MNIST": [claim(EFFECT)], "CIFAR-10": [claim()]})
-    assert text.startswith("On MNIST, yes: on the full training set, training at linf 0.3 costs 0.97 points")
+    assert text.startswith("On MNIST, yes: on the full training set, training at linf eps 0.3 costs 0.97 points")
     assert "CIFAR" not in text
     assert findings.headline({}) == "Not tested: no nets were trained."
 
@@ -86,10 +87,28 @@ def test_verdicts_stand_by_norm_and_name_their_places_where_they_differ():
     ]
 
 
+def test_a_trade_names_both_accuracies_and_the_eps_in_words_and_a_mark_has_them_in_short():
+    own = [
+        {**EFFECT, "place": "in standard accuracy at eps 0.3"},
+        {**EFFECT, "place": "in robust accuracy at eps 0.3", "verdict": "undecided"},
+    ]
+    assert findings.sentence(claim(*own, number="C4")) == (
+        "A half of natural images in each batch at linf eps 0.3 gains 0.97 points of standard accuracy [0.70, 1.20] "
+        "and may raise or lower robust accuracy [-1.20, -0.70] (5 seeds)."
+    )
+    readings = [{key: each[key] for key in ("norm", "place", "verdict")} for each in own]
+    ((norm, effects, text),) = findings.marks(own, readings)
+    assert [effect["place"] for effect in effects] == ["standard, 0.3", "robust, 0.3"]
+    assert (norm, text) == (
+        "linf",
+        "reproduced in standard accuracy at eps 0.3, undecided in robust accuracy at eps 0.3",
+    )
+
+
 def test_a_claim_without_measures_has_no_sentence():
     assert findings.sentence({"id": "C6", "effects": [], "measures": []}) == ""
 
 
 def test_shares_are_told_from_their_null():
     effect = {**EFFECT, "place": "robust judge", "value": 0.43, "null": 0.5}
-    assert "in 93 % after training at linf 0.3" in findings.sentence(claim(effect, number="C12"))
+    assert "in 93 % after training at linf eps 0.3" in findings.sentence(claim(effect, number="C12"))

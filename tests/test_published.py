@@ -40,7 +40,9 @@ def test_gains_are_within_a_source_and_of_the_papers_training():
 
 
 def test_halves_are_compared_with_all_adversarial_training_of_the_same_source():
-    assert published.halves(TABLE, "mnist") == ["linf eps 0.3: std_acc +0.05, rob_acc -1.50 points (a)"]
+    assert published.halves(TABLE, "mnist") == [
+        "linf eps 0.3: standard accuracy +0.05, robust accuracy -1.50 points (a)"
+    ]
 
 
 def test_what_nobody_read_is_not_used():
@@ -82,7 +84,7 @@ def test_the_papers_rows_are_used_when_a_reader_has_filled_them_in():
     table.loc[paper, ["std_acc", "rob_acc"]] = [[90.0, 60.0], [91.0, 57.0]]
     table.loc[paper, "read_at_source"] = "yes"
     assert published.halves(table, "mnist") == [
-        "l2 eps 1.5: std_acc +1.00, rob_acc -3.00 points (Tsipras et al. 2019, Table 4)"
+        "l2 eps 1.5: standard accuracy +1.00, robust accuracy -3.00 points (Tsipras et al. 2019, Table 4)"
     ]
 
 

@@ -49,6 +49,7 @@ def test_each_data_set_run_has_every_panel_and_each_other_one_its_command(pages,
     assert finding[1].startswith(f"On {facts.of(first).title}, ")
     assert f"<th>{facts.of('own').title}, the paper</th>" not in text
     assert not re.findall(r"(?i)>\s*(?:nan|none|inf|undefined)\s*<", text)
+    assert not re.findall("std_acc|rob_acc", text + summary)  # names of columns are no words for readers
 
 
 def test_the_hashes_are_those_of_the_files_and_of_the_code_of_each_stage(pages):

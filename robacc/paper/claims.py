@@ -18,7 +18,18 @@ import numpy as np
 import pandas as pd
 
 from robacc.datasets import facts
-from robacc.paper.ledger import EQUAL, OPPOSITE, REPRODUCED, UNDECIDED, Claim, Measure, effect, of_measure, readings
+from robacc.paper.ledger import (
+    ACCURACIES,
+    EQUAL,
+    OPPOSITE,
+    REPRODUCED,
+    UNDECIDED,
+    Claim,
+    Measure,
+    effect,
+    of_measure,
+    readings,
+)
 from robacc.paper.published import Gains
 
 NORMS = ("l2", "linf")  # the paper's; a further norm decides no claim
@@ -71,7 +82,9 @@ def small_sets(contrasts: pd.DataFrame, *, dataset: str, margin: float) -> Claim
     for norm in _norms(rows):
         eps = paper_eps(rows, norm, dataset)
         for _, row in _trained(rows, norm, eps)[lambda own: own.n_train.isin(sizes[:-1][:2])].iterrows():
-            measure = _measure(row, f"std_acc, {norm} eps {eps:g} minus standard, {row.n_train} images")
+            measure = _measure(
+                row, f"standard accuracy, {norm} eps {eps:g} minus standard training, {row.n_train} images"
+            )
             measures.append(measure)
             at: Place = {"norm": norm, "eps": eps, "place": f"on {row.n_train} images"}
             effects.append(effect(measure, **at, direction=1, margin=margin))
@@ -116,7 +129,9 @@ def full_set(
     rows = _of(contrasts, "robust")
     effects, measures = [], []
     for _, row in _at_balls(rows[rows.n_train == rows.n_train.max()], balls).iterrows():
-        measure = _measure(row, f"std_acc, {row.norm} eps {row.eps:g} minus standard, {row.n_train} images")
+        measure = _measure(
+            row, f"standard accuracy, {row.norm} eps {row.eps:g} minus standard training, {row.n_train} images"
+        )
         measures.append(measure)
         at: Place = {"norm": row.norm, "eps": row.eps, "place": f"at {row.eps:g}"}
         others = published.at.get((row.norm, row.eps), [])
@@ -155,8 +170,8 @@ def decline_with_eps(contrasts: pd.DataFrame, *, margin: float, published: Gains
     for _, slope in slopes.iterrows():
         norm = slope.norm
         total = robust[(robust.norm == norm) & (robust.eps == slope.eps) & (robust.n_train == slope.n_train)].iloc[0]
-        trend = _measure(slope, f"std_acc, slope over the {norm} grid, per {slope.eps:g}")
-        whole = _measure(total, f"std_acc, {norm} eps {slope.eps:g} minus eps 0")
+        trend = _measure(slope, f"standard accuracy, slope over the {norm} grid, per {slope.eps:g}")
+        whole = _measure(total, f"standard accuracy, {norm} eps {slope.eps:g} minus eps 0")
         measures += [trend, whole]
         others = published.at.get((norm, slope.eps), [])
         for measure, place, of_others in ((trend, "as a trend", []), (whole, "in total", others)):
@@ -164,7 +179,8 @@ def decline_with_eps(contrasts: pd.DataFrame, *, margin: float, published: Gains
             effects.append(effect(measure, **at, direction=-1, margin=margin, published=of_others))
         own = steps[steps.norm == norm]
         measures += [
-            _measure(row, f"std_acc, {norm} eps {row.eps:g} minus eps {row.eps_base:g}") for _, row in own.iterrows()
+            _measure(row, f"standard accuracy, {norm} eps {row.eps:g} minus eps {row.eps_base:g}")
+            for _, row in own.iterrows()
         ]
         first = own.iloc[0]
         change = CHANGES[of_measure(_measure(first, ""), direction=1, margin=margin)]
@@ -190,16 +206,18 @@ def half_and_half(
     """Return claim C4 from the contrasts of half natural with all adversarial batches."""
     effects, measures = [], []
     for _, row in _at_balls(_of(contrasts, "half"), balls).iterrows():
-        measure = _measure(row, f"{row.kind}, half natural minus all adversarial, {row.norm} eps {row.eps:g}")
+        measure = _measure(
+            row, f"{ACCURACIES[row.kind]}, half natural minus all adversarial, {row.norm} eps {row.eps:g}"
+        )
         measures.append(measure)
         direction = 1 if row.kind == "std_acc" else -1
-        at: Place = {"norm": row.norm, "eps": row.eps, "place": f"in {row.kind} at {row.eps:g}"}
+        at: Place = {"norm": row.norm, "eps": row.eps, "place": f"in {ACCURACIES[row.kind]} at eps {row.eps:g}"}
         effects.append(effect(measure, **at, direction=direction, margin=margin))
     return Claim(
         "C4",
         "Training half on natural, half on adversarial examples slightly raises standard accuracy and costs a similar "
         "amount of robust accuracy.",
-        "At the paper's eps and at the largest eps of the norm: std_acc (on all test images) rises, and rob_acc at that eps (on the "
+        "At the paper's eps and at the largest eps of the norm: standard accuracy (on all test images) rises, and robust accuracy at that eps (on the "
         "sample of them) falls.",
         "Table 4",
         readings(effects),

@@ -4,6 +4,7 @@ import pandas as pd
 from scipy import stats
 
 from robacc.paper.ledger import (
+    ACCURACIES,
     OPPOSITE,
     REPRODUCED,
     UNDECIDED,
@@ -70,7 +71,7 @@ def few_pixels(selection: pd.DataFrame) -> Claim:
     standard = rows[rows.attack == "none"].sort_values("n_kept")
     robust = rows[(rows.attack == "linf") & (rows.eps_test == eps)].sort_values("n_kept")
     measures, words = [], []
-    for kind, curve, sign in (("std_acc", standard, 1), (f"rob_acc, linf eps {eps:g}", robust, -1)):
+    for kind, curve, sign in (("standard accuracy", standard, 1), (f"robust accuracy, linf eps {eps:g}", robust, -1)):
         for row in (curve.iloc[0], curve.iloc[-1]):
             measures.append(accuracy_of(f"{kind}, {row.n_kept} pixels", row))
         rank = float(stats.spearmanr(curve.n_kept, sign * curve.accuracy).statistic)
@@ -136,9 +137,9 @@ def tight(closed_forms: pd.DataFrame) -> Claim:
     """Return claim C6 from the exact accuracies of sign(x1)."""
     rows = closed_forms[closed_forms.classifier == "sign(x1)"]
     measures = []
-    for kind in ("std_acc", "rob_acc"):
+    for kind, name in ACCURACIES.items():
         gap = (rows[kind] - rows.p).abs().max()
-        measures.append(Measure(f"largest |{kind} - p| of sign(x1), exact", gap, gap, gap, len(rows), 1))
+        measures.append(Measure(f"largest |{name} - p| of sign(x1), exact", gap, gap, gap, len(rows), 1))
     return Claim(
         "C6",
         "Theorem 2.1 is tight: sign(x1) has standard and robust accuracy p.",

@@ -11,6 +11,7 @@ from robacc.paper.intervals import student
 
 REPRODUCED, OPPOSITE, EQUAL, UNDECIDED = WORDS = ("reproduced", "opposite", "equal", "undecided")
 NOT_TESTED = "not tested"  # no model that the claim is about was trained
+ACCURACIES = {"std_acc": "standard accuracy", "rob_acc": "robust accuracy"}  # kinds in result tables, in words
 UNKNOWN = (-1.0, 1.0)  # the interval of a share or difference from a single seed
 
 Interval = tuple[float, float]

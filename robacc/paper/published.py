@@ -85,5 +85,7 @@ def halves(table: pd.DataFrame, dataset: str) -> list[str]:
         by_share = own.set_index("natural_fraction")[["std_acc", "rob_acc"]]
         if {0.0, 0.5} <= set(by_share.index):
             std, rob = by_share.loc[0.5] - by_share.loc[0.0]
-            lines.append(f"{norm} eps {eps:g}: std_acc {std:+.2f}, rob_acc {rob:+.2f} points ({source})")
+            lines.append(
+                f"{norm} eps {eps:g}: standard accuracy {std:+.2f}, robust accuracy {rob:+.2f} points ({source})"
+            )
     return lines

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from markupsafe import Markup, escape
 
+from robacc.report import legends
+
 SHAPES = (
     "M-3.5,0a3.5,3.5 0 1 0 7,0a3.5,3.5 0 1 0 -7,0",
     "M-3.2,-3.2H3.2V3.2H-3.2Z",
@@ -21,19 +23,25 @@ SHAPES = (
     "M-4,-1.5H-1.5V-4H1.5V-1.5H4V1.5H1.5V4H-1.5V1.5H-4Z",
     "M-4,-3H4L2,4H-2Z",
 )
+# Of points without a line; the diamond is that of published numbers in the ledger too.
 CROSS = "M-3.5,-3.5L3.5,3.5M-3.5,3.5L3.5,-3.5"
+DIAMOND = "M0,-5L4,0L0,5L-4,0Z"
 
 
 @dataclass(frozen=True)
 class Series:
-    """A curve of shares: `low` and `high` are its band. Without `line` it is points alone, drawn as crosses."""
+    """A curve of shares: `low` and `high` are its band, `look` its colour and shape.
+
+    With a `mark` it is points alone, each an outline of that shape.
+    """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] = field(default_factory=list)
     high: Sequence[float] = field(default_factory=list)
-    line: bool = True
+    look: int = 0
+    mark: str = ""
 
 
 def ticks(low: float, high: float, n: int = 5) -> list[float]:
@@ -63,7 +71,7 @@ def described(title: str, series: list[Series], x_text: Callable[[float], str]) 
     parts = [
         f"{each.name} from {percent(each.y[0])} at {x_text(each.x[0])} to {percent(each.y[-1])} at {x_text(each.x[-1])}"
         for each in series
-        if each.line
+        if not each.mark
     ]
     return f"Curves of {title}: {'; '.join(parts)}."
 
@@ -101,7 +109,7 @@ def chart(
     box: bool = False,
 ) -> Markup:
     """Return a chart of shares, with a tick at each x. `box` fixes the axis at 0 to 100 %."""
-    xs = sorted({float(x) for each in series if each.line for x in each.x})
+    xs = sorted({float(x) for each in series if not each.mark for x in each.x})
     low, high = (-0.02, 1.02) if box else _limits(series)
     frame = Frame(xs, low, high, log)
     said, values = escape(described(title, series, x_text)), _values(series, frame, x_label, x_text)
@@ -114,30 +122,33 @@ def chart(
     )
 
 
-def _name(index: int, series: Series) -> str:
-    return f"s{index}" if series.line else f"s{index} cross"
+def _colour(series: Series) -> str:
+    return f"s{legends.colour(series.look)}"
 
 
-def _shape(index: int, series: Series) -> str:
-    return f'<path d="{SHAPES[index % len(SHAPES)] if series.line else CROSS}"/>'
+def _name(series: Series) -> str:
+    return f"{_colour(series)} outline" if series.mark else _colour(series)
+
+
+def _shape(series: Series) -> str:
+    return f'<path d="{series.mark or SHAPES[series.look % len(SHAPES)]}"/>'
 
 
 def _lines(series: list[Series], frame: Frame) -> str:
     parts = [f'<path class="grid" d="M0,{frame.top(y)}H100"/>' for y in ticks(frame.low, frame.high)]
-    curves = [(index, each) for index, each in enumerate(series) if each.line]
-    for index, each in curves:
+    curves = [each for each in series if not each.mark]
+    for each in curves:
         if len(each.low):
             around = frame.path(each.x, each.high) + frame.path(each.x, each.low)[::-1]
-            parts.append(f'<path class="band s{index}" d="M{"L".join(around)}Z"/>')
-    parts += [f'<path class="line s{index}" d="M{"L".join(frame.path(each.x, each.y))}"/>' for index, each in curves]
+            parts.append(f'<path class="band {_colour(each)}" d="M{"L".join(around)}Z"/>')
+    parts += [f'<path class="line {_colour(each)}" d="M{"L".join(frame.path(each.x, each.y))}"/>' for each in curves]
     return "".join(parts)
 
 
 def _marks(series: list[Series], frame: Frame) -> str:
     return "".join(
-        f'<svg class="{_name(index, each)}" x="{frame.left(x)}%" y="{frame.top(y)}%" overflow="visible">'
-        f"{_shape(index, each)}</svg>"
-        for index, each in enumerate(series)
+        f'<svg class="{_name(each)}" x="{frame.left(x)}%" y="{frame.top(y)}%" overflow="visible">{_shape(each)}</svg>'
+        for each in series
         for x, y in zip(each.x, each.y, strict=True)
     )
 
@@ -156,8 +167,7 @@ def _ticks(frame: Frame, x_text: Callable[[float], str]) -> str:
 def _legend(series: list[Series]) -> str:
     sized = 'width="14" height="12" viewBox="-7 -6 14 12" aria-hidden="true"'
     return "".join(
-        f'<li><svg class="{_name(index, each)}" {sized}>{_shape(index, each)}</svg>{escape(each.name)}</li>'
-        for index, each in enumerate(series)
+        f'<li><svg class="{_name(each)}" {sized}>{_shape(each)}</svg>{escape(each.name)}</li>' for each in series
     )
 
 
@@ -165,8 +175,8 @@ def _values(series: list[Series], frame: Frame, x_label: str, x_text: Callable[[
     """Return what the script shows at each x: its position, its words, and the values of the curves."""
 
     def at(x: float) -> list[list]:
-        curves = [(index, each) for index, each in enumerate(series) if each.line and x in each.x]
-        return [[index, each.name, percent(each.y[list(each.x).index(x)])] for index, each in curves]
+        curves = [each for each in series if not each.mark and x in each.x]
+        return [[_colour(each), each.name, percent(each.y[list(each.x).index(x)])] for each in curves]
 
     return [{"at": frame.left(x), "x": f"{x_label}: {x_text(x)}", "values": at(x)} for x in frame.xs]
 

@@ -9,8 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from robacc.datasets import facts
-from robacc.files import must_exist, read_arrays
-from robacc.report import curves, plotting, selection
+from robacc.report import curves, gallery, plotting
 
 KINDS = ("gradient", "x_adv_l2", "x_adv_linf")  # the rows of each model
 
@@ -37,9 +36,8 @@ def explorer(folder: Path, models: pd.DataFrame, dataset: str) -> dict:
 
     A column is an image that the figures show. The first row is the images. Each model has a row for each of `KINDS`.
     """
-    arrays = [read_arrays(must_exist(folder / model / "pictures.npz")) for model in models.model]
-    classes = facts.of(dataset).classes
-    shown = selection.choose(arrays, classes)
+    found = gallery.load(folder, models, dataset)
+    arrays, shown, classes = list(found.pictures.values()), found.shown, facts.of(dataset).classes
     rows = [("x", arrays[0])] + [(kind, of_model) for of_model in arrays for kind in KINDS if kind in of_model]
     tiles = [np.concatenate([_tile(kind, of[kind][i]) for i in shown.indices], axis=1) for kind, of in rows]
     return {

@@ -3,18 +3,22 @@
 A sentence follows the verdict: an effect that is undecided is not told as one.
 """
 
+import json
 from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
 
-from robacc.paper.ledger import EQUAL, OPPOSITE, REPRODUCED, WORDS
+from robacc.files import must_exist
+from robacc.paper.ledger import ACCURACIES, EQUAL, NOT_TESTED, OPPOSITE, REPRODUCED, WORDS
 
 # What a claim says of its effects: the verb if it is as claimed, the verb if it is the other way, and of what.
-STANDARD = "standard accuracy"
+STANDARD, ROBUST = ACCURACIES["std_acc"], ACCURACIES["rob_acc"]
 CHANGES = {
     "C1": ("gains", "costs", STANDARD),
     "C2": ("costs", "gains", STANDARD),
     "C3": ("costs", "gains", STANDARD),
-    "std_acc": ("gains", "costs", STANDARD),
-    "rob_acc": ("costs", "gains", "robust accuracy"),
+    STANDARD: ("gains", "costs", STANDARD),
+    ROBUST: ("costs", "gains", ROBUST),
 }
 
 
@@ -40,7 +44,7 @@ def change(effect: dict, kind: str) -> str:
 
 def ball(effect: dict) -> str:
     """Return the ball that an effect was read at."""
-    return f"{effect['norm']} {effect['eps']:g}"
+    return f"{effect['norm']} eps {effect['eps']:g}"
 
 
 def seeds(effects: Iterable[dict]) -> str:
@@ -70,9 +74,13 @@ def _small_sets(effects: list[dict]) -> str:
 
 
 def _full_set(effects: list[dict]) -> str:
+    return f"On the full training set, {_joined(effects, 'C2')} ({seeds(effects)})."
+
+
+def _small_eps(effects: list[dict]) -> str:
     """Return the effects that the headline leaves out."""
     shown = [effect for effect in effects if effect not in largest_eps(effects)]
-    return f"On the full training set, {_joined(shown, 'C2')} ({seeds(shown)})." if shown else ""
+    return _full_set(shown) if shown else ""
 
 
 def _trend(effects: list[dict]) -> str:
@@ -83,9 +91,9 @@ def _trend(effects: list[dict]) -> str:
 
 def _half(effects: list[dict]) -> str:
     parts = []
-    for effect in largest_eps(effects):
-        kind = "std_acc" if "std_acc" in effect["place"] else "rob_acc"
-        parts.append(f"at {ball(effect)} {change(effect, kind)}")
+    for at, own in groupby(largest_eps(effects), ball):
+        changes = [change(effect, STANDARD if STANDARD in effect["place"] else ROBUST) for effect in own]
+        parts.append(f"at {at} {' and '.join(changes)}")
     return f"A half of natural images in each batch {'; '.join(parts)} ({seeds(effects)})."
 
 
@@ -112,7 +120,7 @@ def _smooth(effects: list[dict]) -> str:
 
 SENTENCES = {
     "C1": _small_sets,
-    "C2": _full_set,
+    "C2": _small_eps,
     "C3": _trend,
     "C4": _half,
     "C11": _gradients,
@@ -166,6 +174,27 @@ def sentence(claim: dict) -> str:
     return _exact(claim) if claim["measures"] else ""
 
 
+def read(ledger: Path | str) -> list[dict]:
+    """Return the claims of a ledger.json."""
+    return json.loads(must_exist(Path(ledger)).read_text(encoding="utf-8"))["claims"]
+
+
+def told(claims: list[dict], *ids: str, norm: str = "") -> str:
+    """Return the verdicts on some claims and what was found of them as Markdown, in all norms or in one."""
+    parts = []
+    for claim in claims:
+        if claim["id"] not in ids:
+            continue
+        effects, readings = (
+            [each for each in claim[of] if not norm or each["norm"] == norm] for of in ("effects", "readings")
+        )
+        words = "; ".join(f"in {of}: {text}" if of else text for of, _, text in marks(effects, readings)) or NOT_TESTED
+        whole = claim["id"] == "C2" and effects
+        found = _full_set(effects) if whole else sentence({**claim, "effects": effects}) if readings else ""
+        parts.append(f"**{claim['id']}. {claim['statement']}** Verdict: {words}. {found}".strip())
+    return "\n\n".join(parts)
+
+
 ANSWERS = {REPRODUCED: "yes", OPPOSITE: "no, the other way", EQUAL: "no", "": "in part"}
 
 
@@ -202,5 +231,12 @@ def marks(effects: list[dict], readings: list[dict]) -> list[tuple[str, list[dic
             for word in words
         }
         text = words[0] if len(words) == 1 else ", ".join(f"{word} {places[word]}" for word in words)
-        rows.append((norm, [effect for effect in effects if effect["norm"] == norm], text))
+        rows.append(
+            (norm, [{**each, "place": _short(each["place"])} for each in effects if each["norm"] == norm], text)
+        )
     return rows
+
+
+def _short(place: str) -> str:
+    """Return a place as it fits beside a mark: "standard, 1.5" for "in standard accuracy at eps 1.5"."""
+    return place.removeprefix("in ").replace(" accuracy at eps", ",")

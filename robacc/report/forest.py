@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from robacc.report import charts
+
 UNIT = 0.001  # about linear below this, a tenth of a point, and logarithmic above
 STEP = 15  # height of an effect, in pixels
 TICKS = (0.001, 0.01, 0.1, 1.0)
@@ -20,7 +22,7 @@ MARKS = {
     "equal": "M-4,-2.2H4M-4,2.2H4",
     "undecided": "M-4,0a4,4 0 1 0 8,0a4,4 0 1 0 -8,0",
 }
-PUBLISHED = "M0,-5L4,0L0,5L-4,0Z"
+PUBLISHED = charts.DIAMOND
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,16 @@ def ruler(axis: Scale) -> Markup:
     """Return the axis: a tick at 0 and at each power of ten of a point within it."""
     ticks = sorted({0.0, *(sign * tick for tick in TICKS for sign in (-1, 1) if axis.low < sign * tick < axis.high)})
     labels = [
-        f'<text class="{"near" if abs(tick) == TICKS[0] else ""}" x="{axis.at(tick)}%" y="12" text-anchor="middle">'
-        f"{f'{100 * tick:+g}' if tick else 0}</text>"
-        for tick in ticks
+        f'<text x="{axis.at(tick)}%" y="12" text-anchor="middle">{f"{100 * tick:+g}" if tick else 0}</text>'
+        for tick in _apart(ticks, axis)
     ]
     return Markup(f'<svg class="ruler" height="16" aria-hidden="true">{"".join(labels)}</svg>')
+
+
+def _apart(ticks: list[float], axis: Scale, least: float = 12.0) -> list[float]:
+    """Return 0, and from the outside in the ticks that have room for their labels."""
+    kept: list[float] = []
+    for tick in sorted(ticks, key=lambda tick: (tick != 0, -abs(tick))):
+        if all(abs(axis.at(tick) - axis.at(other)) >= least for other in kept):
+            kept.append(tick)
+    return sorted(kept)

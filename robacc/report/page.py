@@ -22,7 +22,7 @@ from robacc.balls import NORMS
 from robacc.datasets import facts
 from robacc.files import must_exist
 from robacc.paper import published
-from robacc.paper.ledger import NOT_TESTED, UNKNOWN, WORDS
+from robacc.paper.ledger import ACCURACIES, NOT_TESTED, UNKNOWN, WORDS
 from robacc.params import Attack
 from robacc.provenance import device_kind, library_versions
 from robacc.report import curves, findings, forest, selection
@@ -453,7 +453,13 @@ def paired_table(pairs: pd.DataFrame) -> pd.DataFrame:
         f"{100 * gap:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
         for gap, low, high in zip(pairs.difference, pairs.low, pairs.high, strict=True)
     ]
-    columns = {"model": ours, "against": pairs.base, "seed": pairs.seed, "accuracy": pairs.kind, "n": pairs.n}
+    columns = {
+        "model": ours,
+        "against": pairs.base,
+        "seed": pairs.seed,
+        "accuracy": pairs.kind.map(ACCURACIES),
+        "n": pairs.n,
+    }
     counts = {"only the first right": pairs.only_ours, "only the second": pairs.only_base, "points": points}
     return pd.DataFrame({**columns, **counts, "p (McNemar)": pairs.p_value.map("{:.2g}".format)})
 
@@ -510,7 +516,7 @@ def linear_table(accuracy: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
 def optimum_table(optimum: pd.DataFrame) -> pd.DataFrame:
     """Return the exact optima that fulfil Theorem 2.2's hypotheses, with accuracies in percent."""
     rows = optimum[optimum.violated == ""]
-    percents = {f"{kind}, %": (100 * rows[kind]).round(4) for kind in ("std_acc", "rob_acc")}
+    percents = {f"{name}, %": (100 * rows[kind]).round(4) for kind, name in ACCURACIES.items()}
     settings = rows[["p", "d", "strength"]].rename(columns={"strength": "eta sqrt(d)"})
     return settings.assign(**{"training eps / eta": (rows.eps_train / rows.eta).round(2)}, **percents)
 

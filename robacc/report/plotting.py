@@ -8,12 +8,17 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from robacc.balls import NORMS
-from robacc.datasets import facts
 from robacc.files import whole
+from robacc.report import legends
+from robacc.report.legends import eps_text
+
+__all__ = ["eps_text"]
 
 # The palette of Okabe & Ito 2008 is safe for the colour-blind. Black is standard training in every figure.
 STANDARD = "#000000"
@@ -50,27 +55,57 @@ def use_style() -> None:
 def save(fig: Figure, name: str, folder: Path | str) -> None:
     """Write `fig` as `name`.png and `name`.svg in `folder`, without times or versions.
 
+    A tick label that would touch the one beside it is left out; its tick stays.
     Raises OSError if one cannot be written. What was there before stays then.
     """
+    part_labels(fig)
     metadata: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     for kind, without in metadata.items():
         with whole(Path(folder) / f"{name}.{kind}") as partial:
             fig.savefig(partial, format=kind, bbox_inches="tight", metadata=without)
 
 
-def colour(index: int) -> str:
-    """Return the colour of the curve `index`: 0 is standard training."""
-    return STANDARD if index == 0 else COLOURS[(index - 1) % len(COLOURS)]
+def part_labels(fig: Figure, gap: float = 2.0) -> None:
+    """Hide tick labels until no two of an axis are nearer than `gap` pixels, from the largest value down."""
+    fig.canvas.draw()
+    for axis in (side for axes in fig.axes for side in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [tick for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()) if low <= tick.get_loc() <= high]
+        kept: list[Bbox] = []
+        for tick in sorted(ticks, key=lambda tick: -tick.get_loc()):
+            label = tick.label1
+            if not (label.get_visible() and label.get_text()):
+                continue
+            box = label.get_window_extent().padded(gap / 2)
+            if any(box.overlaps(other) for other in kept):
+                label.set_visible(False)
+            else:
+                kept.append(box)
 
 
-def eps_text(eps: float, dataset: str | None) -> str:
-    """Return an eps as legends show it.
+def legend_below(fig: Figure, title: str = "") -> None:
+    """Put one legend for all axes under the figure, where it covers no curve."""
+    entries: dict[str, Artist] = {}
+    for axes in fig.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    fig.legend(
+        list(entries.values()),
+        list(entries),
+        title=title or None,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        borderaxespad=0.0,
+        ncols=min(len(entries), 4),
+    )
 
-    It is a multiple of 1/255 if the data set's legends have these, and if this eps is one.
+
+def look(index: int) -> dict[str, str]:
+    """Return colour and marker of the look `index`: 0 is standard training.
+
+    Markers repeat later than colours, so balls of one colour have other markers.
     """
-    steps = round(255 * eps)
-    in_255 = dataset is not None and facts.of(dataset).eps_in_255
-    return f"{steps}/255" if in_255 and steps and abs(255 * eps - steps) <= 0.02 else f"{eps:g}"
+    return {"color": (STANDARD, *COLOURS)[legends.colour(index)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def ball_label(norm: str, eps: float, dataset: str | None = None) -> str:
@@ -117,11 +152,11 @@ def picture_grid(
 
     `subtitles` [rows][columns] are drawn under the images.
     """
-    n_columns = max(len(images) for _, images in rows)
-    extra = 0.24 if subtitles else 0.0
-    fig, axes = plt.subplots(
-        len(rows), n_columns, figsize=(0.92 * n_columns + 1.2, (0.92 + extra) * len(rows) + 0.3), squeeze=False
-    )
+    n_columns, n_rows = max(len(images) for _, images in rows), len(rows)
+    side, gap = 0.82, 0.05  # of an image, and beside it, in inches
+    below = gap + (0.2 if subtitles else 0.0)
+    size = (n_columns * (side + gap) - gap, n_rows * (side + below) - below)
+    fig, axes = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False)
     for i, (label, images) in enumerate(rows):
         for j, image in enumerate(images):
             axis = axes[i, j]
@@ -133,7 +168,7 @@ def picture_grid(
             if subtitles and subtitles[i][j]:
                 axis.set_xlabel(subtitles[i][j], fontsize=8, labelpad=2)
         axes[i, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
-    fig.subplots_adjust(wspace=0.06, hspace=0.06 + 0.9 * extra)
+    fig.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=gap / side, hspace=below / side)
     return fig
 
 
