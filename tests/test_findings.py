@@ -99,10 +99,12 @@ def test_a_trade_names_both_accuracies_and_the_eps_in_words_and_a_mark_has_them_
     readings = [{key: each[key] for key in ("norm", "place", "verdict")} for each in own]
     ((norm, effects, text),) = findings.marks(own, readings)
     assert [effect["place"] for effect in effects] == ["standard, 0.3", "robust, 0.3"]
-    assert (norm, text) == (
-        "linf",
-        "reproduced in standard accuracy at eps 0.3, undecided in robust accuracy at eps 0.3",
-    )
+    said = "reproduced in standard accuracy at eps 0.3, undecided in robust accuracy at eps 0.3"
+    assert (norm, text) == ("linf", said)
+    also = [{**each, "place": each["place"].replace("0.3", "0.1"), "verdict": "equal"} for each in readings]
+    first, last = said.split(", ")
+    assert findings.marks([], readings + also)[0][2] == f"{first}, equal in both accuracies at eps 0.1, {last}"
+    assert findings.marks([{**EFFECT, "place": "in total"}], readings)[0][1][0]["place"] == "in total"
 
 
 def test_a_claim_without_measures_has_no_sentence():

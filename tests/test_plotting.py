@@ -1,6 +1,7 @@
 """The display rule of gradients, and that figures are the same bytes in every run."""
 
 import errno
+from itertools import combinations
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -87,6 +88,54 @@ def test_eps_of_cifar_is_told_in_steps_of_its_pixels():
     assert plotting.ball_label("l2", 0.0, "cifar10") == "standard"
 
 
+def touching(fig) -> list[tuple[str, str]]:
+    """Return every two tick labels of one axis whose boxes overlap where they are drawn."""
+    fig.canvas.draw()
+    found = []
+    for axis in (side for axes in fig.axes for side in (axes.xaxis, axes.yaxis)):
+        drawn = [label for label in axis.get_ticklabels(which="both") if label.get_visible() and label.get_text()]
+        low, high = sorted(axis.get_view_interval())
+        places = {label: label.get_position()[axis.axis_name == "y"] for label in drawn}
+        shown = [label for label in drawn if low <= places[label] <= high]
+        boxes = [(label.get_text(), label.get_window_extent()) for label in shown]
+        found += [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if a.overlaps(b)]
+    return found
+
+
+def test_no_two_tick_labels_touch_and_the_largest_stays(tmp_path):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(4, 2))
+    counts = [100, 300, 1000, 2000, 2500, 3000, 10000, 11500, 60000]
+    left.plot(counts, np.linspace(0, 1, 9))
+    left.set_xscale("log")
+    plotting.count_axis(left, counts)
+    right.set_yticks(np.linspace(0, 1, 40))
+    assert len(touching(fig)) > 10
+    plotting.save(fig, "figure", tmp_path)
+    assert touching(fig) == []
+    shown = [label.get_text() for label in left.get_xticklabels() if label.get_visible()]
+    assert shown[-1] == "60k"
+    assert len(shown) >= 4
+    assert len(left.get_xticks()) == len(counts)
+
+
+def test_the_legend_below_names_each_curve_once_and_covers_no_axes():
+    fig, axes = plt.subplots(1, 2)
+    for axis, names in zip(axes, ("ab", "ac"), strict=True):
+        for name in names:
+            axis.plot([0, 1], label=name)
+    plotting.legend_below(fig, "training")
+    (legend,) = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "c"]
+    fig.canvas.draw()
+    assert legend.get_window_extent().y1 <= min(axis.get_window_extent().y0 for axis in axes)
+
+
+def test_every_training_has_a_look_of_its_own_and_black_is_standard_training():
+    found = [tuple(plotting.look(index).values()) for index in range(15)]
+    assert len(set(found)) == 15
+    assert [index for index, (colour, _) in enumerate(found) if colour == plotting.STANDARD] == [0]
+
+
 def test_the_same_figure_is_the_same_bytes(tmp_path):
     # trap 38
     for folder in ("one", "two"):
@@ -107,6 +156,10 @@ def test_a_grid_has_every_image_title_and_subtitle():
     assert [axis.get_title() for axis in fig.axes[:3]] == ["a", "b", "c"]
     assert [axis.get_xlabel() for axis in fig.axes[3:]] == ["x", "y", "z"]
     assert [axis.get_ylabel() for axis in fig.axes[::3]] == ["first", "second"]
+    fig.canvas.draw()
+    first, second, _, below = (axis.get_window_extent() for axis in fig.axes[:4])
+    assert second.x0 - first.x1 == pytest.approx(5, abs=1)  # a twentieth of an inch
+    assert first.y0 - below.y1 > second.x0 - first.x1  # room for the words
 
 
 # fault: a full disk at every folder that is written

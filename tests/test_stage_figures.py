@@ -1,17 +1,24 @@
 """Notebooks take their data set from the command line, and draw colour data as well as grey."""
 
+import ast
 import json
+import re
+import shutil
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import nbclient
 import nbformat
 import pytest
+from IPython.display import Markdown
 from papermill import PapermillExecutionError
 
-from stages import figures
+from stages import claims, figures, identity
 from tests import results_made_up
+from tests.test_plotting import touching
 
 ROOT = Path(__file__).parent.parent
 PER_DATA_SET = {
@@ -22,6 +29,15 @@ PER_DATA_SET = {
     "figure_7_training_eps": ["figure-7b"],
     "robust_accuracy": ["robust-accuracy-b"],
 }
+EXACT = {
+    "figure_5_linear": ["figure-5a", "figure-5b", "figure-5c", "figure-5-noise"],
+    "theory": ["theory-frontier", "theory-dimension"],
+}
+START = """import os
+from pathlib import Path
+
+if Path.cwd().name == "notebooks":
+    os.chdir("..")  # Jupyter begins in the notebook's folder"""
 
 
 @pytest.fixture
@@ -82,26 +98,81 @@ def test_a_killed_kernel_is_one_line_and_leaves_no_notebook(notebook):
 
 
 @pytest.fixture(scope="module")
-def colour_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("colour")
+def made_up(tmp_path_factory):
+    """Return the folder of a run of colour images, of the linear model and of the theory."""
+    folder = tmp_path_factory.mktemp("run")
     results_made_up.write(folder, "cifar10", right=0.85)
+    results_made_up.write_exact(folder)
+    results_made_up.write_drawn_exact(folder)
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "notebooks").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        claims.main(Namespace(dataset="cifar10"))
     return folder
 
 
-@pytest.mark.parametrize("name", PER_DATA_SET)
-def test_every_panel_can_be_drawn_of_colour_data(colour_run, monkeypatch, capsys, name):
-    monkeypatch.chdir(colour_run)
-    cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert code[0] == 'dataset = "mnist"'
-    assert [cell["metadata"].get("tags") for cell in cells].count(["parameters"]) == 1
-    before = set((colour_run / "reports/figures/cifar10").glob("*"))
+def run(name: str, dataset: str, on_figure: Callable[[], None]) -> list[str]:
+    """Run a notebook as it stands, `on_figure` where it shows one, and return what it says and shows, in order."""
+    shown: list[str] = []
+
+    def show() -> None:
+        shown.append("figure")
+        on_figure()
+        plt.close("all")
+
+    scope: dict = {}
+    with mpl.rc_context(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plt, "show", show)
+        for cell in json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]:
+            if cell["cell_type"] == "markdown":
+                continue
+            text = "".join(cell["source"])
+            code = ast.parse(f"dataset = {dataset!r}" if cell["metadata"].get("tags") else text)
+            last = code.body.pop() if isinstance(code.body[-1], ast.Expr) else None
+            exec(compile(code, name, "exec"), scope)
+            value = eval(compile(ast.Expression(last.value), name, "eval"), scope) if last else None
+            shown += [value.data] if isinstance(value, Markdown) else []
+    return shown
+
+
+@pytest.mark.parametrize("name", [*PER_DATA_SET, *EXACT])
+def test_every_panel_can_be_drawn_and_after_each_stands_what_one_sees(made_up, monkeypatch, name):
+    """They draw colour images too, from the notebook's own folder, where Jupyter begins."""
+    monkeypatch.chdir(made_up / "notebooks")
     mpl.use("agg")
-    monkeypatch.setattr(plt, "show", plt.close)
-    with mpl.rc_context():
-        exec(compile("\n".join(['dataset = "cifar10"', *code[1:]]), name, "exec"), {})
-    plt.close("all")
-    made = {file.name for file in set((colour_run / "reports/figures/cifar10").glob("*")) - before}
-    assert made == {f"{figure}.{kind}" for figure in PER_DATA_SET[name] for kind in ("png", "svg")}
-    if "selection.choose" in "".join(code):
-        assert "Left out, as none of the first 3" in capsys.readouterr().out
+    dataset = "" if name in EXACT else "cifar10"
+    folder = made_up / "reports/figures" / (dataset or "exact")
+    before = set(folder.glob("*"))
+    touched: list = []
+    shown = run(name, dataset, lambda: touched.extend(touching(plt.figure(at)) for at in plt.get_fignums()))
+    made = {file.name for file in set(folder.glob("*")) - before}
+    assert made == {f"{figure}.{kind}" for figure in {**PER_DATA_SET, **EXACT}[name] for kind in ("png", "svg")}
+    assert shown.count("figure") == len(touched) == len({**PER_DATA_SET, **EXACT}[name])
+    assert touched == [[]] * len(touched)
+    assert shown[-1] != "figure"
+    assert all(text.strip() for text in shown)
+    assert not [text for text in shown if re.search("nan|None|std_acc|rob_acc", text)]
+    if "gallery.load" in "".join(identity.code(ROOT / f"notebooks/{name}.ipynb")):
+        assert "Left out, as none of the first 3" in shown[0]
+
+
+def test_a_notebook_has_the_parameter_of_its_stage_first():
+    for name in PER_DATA_SET:
+        cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]
+        tagged = next(cell for cell in cells if cell["cell_type"] == "code")
+        assert (tagged["source"], tagged["metadata"]["tags"]) == (['dataset = "mnist"'], ["parameters"])
+
+
+@pytest.mark.filterwarnings("ignore")  # nbclient's own
+def test_notebooks_find_the_project_where_jupyter_starts_them(monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    for name in (*PER_DATA_SET, *EXACT):
+        first = next(text for text in identity.code(ROOT / f"notebooks/{name}.ipynb") if "import" in text)
+        head, found = first.split("\n\nimport ", 1)[0], first.count("from robacc.report import")
+        assert (head, found) == (START, 1), name
+    there = nbformat.v4.new_code_cell(f"{START}\n\nfrom robacc.report import legends\nprint(legends.__file__)")
+    notebook = nbformat.v4.new_notebook(cells=[there])
+    folder = {"metadata": {"path": str(ROOT / "notebooks")}}
+    nbclient.NotebookClient(notebook, resources=folder, kernel_name="python3").execute()
+    assert notebook.cells[0].outputs[0].text.strip() == str(ROOT / "robacc/report/legends.py")

@@ -30,11 +30,12 @@ def _count(n: float) -> str:
 
 
 def by_size(sizes: pd.DataFrame, norm: str, dataset: str) -> Markup:
-    """Return Figure 1 or 6: standard accuracy against training-set size, once more at the largest sizes."""
+    """Return Figure 1 or 6: standard accuracy at all sizes, and once more at the largest if these are not all."""
     table = sizes[sizes.norm_train.isin(["standard", norm])]
     look = looks(sizes.norm_train, sizes.eps_train)
     drawn = []
-    for title, rows in (("all sizes", table), ("the largest sizes", table[table.n_train >= table.n_train.max() / 25])):
+    largest = table[table.n_train >= table.n_train.max() / 25]
+    for title, rows in [("all sizes", table), ("the largest sizes", largest)][: 1 + (len(largest) < len(table))]:
         series = [
             _curve(ball(*of, dataset), look[of], own, "n_train", **WIDEST)
             for of, own in sorted(rows.groupby(["norm_train", "eps_train"]), key=lambda each: look[each[0]])
@@ -96,6 +97,7 @@ def by_test_eps(accuracy: pd.DataFrame, dataset: str) -> Markup:
         series = [
             _curve(ball(*of, dataset), look[of], own, "eps_test", **WIDEST)
             for of, own in sorted(attacked.groupby(["norm_train", "eps_train"]), key=lambda each: look[each[0]])
+            if own.eps_test.nunique() > 1  # attacked in this norm
         ]
         if len(attacked.eps_test.unique()) > 1:
             title, text = f"Accuracy under PGD in {name}", lambda eps: eps_text(eps, dataset)

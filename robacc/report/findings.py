@@ -226,10 +226,7 @@ def marks(effects: list[dict], readings: list[dict]) -> list[tuple[str, list[dic
     for norm in dict.fromkeys(reading["norm"] for reading in readings):
         own = [reading for reading in readings if reading["norm"] == norm]
         words = [word for word in WORDS if any(reading["verdict"] == word for reading in own)]
-        places = {
-            word: " and ".join(filter(None, (each["place"] for each in own if each["verdict"] == word)))
-            for word in words
-        }
+        places = {word: _places([each["place"] for each in own if each["verdict"] == word]) for word in words}
         text = words[0] if len(words) == 1 else ", ".join(f"{word} {places[word]}" for word in words)
         rows.append(
             (norm, [{**each, "place": _short(each["place"])} for each in effects if each["norm"] == norm], text)
@@ -237,6 +234,17 @@ def marks(effects: list[dict], readings: list[dict]) -> list[tuple[str, list[dic
     return rows
 
 
+def _places(places: list[str]) -> str:
+    """Return places in words: "in both accuracies at eps 1.5" where the list has standard and robust accuracy there."""
+    said = []
+    for place in places:
+        both = place.replace(STANDARD, "both accuracies").replace(ROBUST, "both accuracies")
+        pair = {place.replace(one, other) for one in (STANDARD, ROBUST) for other in (STANDARD, ROBUST)}
+        said.append(both if len(pair) > 1 and pair <= set(places) else place)
+    return " and ".join(filter(None, dict.fromkeys(said)))
+
+
 def _short(place: str) -> str:
     """Return a place as it fits beside a mark: "standard, 1.5" for "in standard accuracy at eps 1.5"."""
-    return place.removeprefix("in ").replace(" accuracy at eps", ",")
+    kind, at, eps = place.partition(" accuracy at eps")
+    return f"{kind.removeprefix('in ')},{eps}" if at else place

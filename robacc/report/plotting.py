@@ -3,6 +3,7 @@
 This module uses matplotlib only. It reads no data and computes no result.
 """
 
+from math import ceil
 from pathlib import Path
 
 import matplotlib
@@ -96,7 +97,7 @@ def legend_below(fig: Figure, title: str = "") -> None:
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
         borderaxespad=0.0,
-        ncols=min(len(entries), 4),
+        ncols=ceil(len(entries) / ceil(len(entries) / 4)),  # rows of at most four, about equal
     )
 
 
