@@ -1,8 +1,9 @@
 """The sentences of the report: each follows its verdict, with the numbers of its effect."""
 
+import pandas as pd
 import pytest
 
-from robacc.report import findings
+from robacc.report import captions, findings
 
 EFFECT = {"norm": "linf", "eps": 0.3, "place": "at 0.3", "verdict": "reproduced", "value": 0.0097, "low": 0.007}
 EFFECT |= {"high": 0.012, "null": 0.0, "margin": 0.001, "seeds": 5, "published": []}
@@ -114,3 +115,49 @@ def test_a_claim_without_measures_has_no_sentence():
 def test_shares_are_told_from_their_null():
     effect = {**EFFECT, "place": "robust judge", "value": 0.43, "null": 0.5}
     assert "in 93 % after training at linf eps 0.3" in findings.sentence(claim(effect, number="C12"))
+
+
+def test_a_claim_is_told_with_its_verdict_in_all_norms_or_in_one():
+    own = claim(EFFECT, {**EFFECT, "norm": "l2", "eps": 1.5, "place": "at 1.5", "verdict": "equal"})
+    own |= {
+        "statement": "It costs.",
+        "readings": [{key: each[key] for key in ("norm", "place", "verdict")} for each in own["effects"]],
+    }
+    text = findings.told([own, {**own, "id": "C1"}], "C2")
+    assert text.startswith("**C2. It costs.** Verdict: in linf: reproduced; in l2: equal. On the full training set, ")
+    assert "l2 eps 1.5" in text
+    assert findings.told([own], "C2", norm="linf") == (
+        "**C2. It costs.** Verdict: in linf: reproduced. On the full training set, "
+        "training at linf eps 0.3 costs 0.97 points of standard accuracy [0.70, 1.20] (5 seeds)."
+    )
+    nothing = {**own, "effects": [], "readings": []}
+    assert findings.told([nothing], "C2") == "**C2. It costs.** Verdict: not tested."
+
+
+def test_captions_have_the_numbers_of_their_tables():
+    balls = pd.DataFrame({"norm_train": ["standard", "linf", "linf"], "eps_train": [0.0, 0.3, 0.3], "seed": [1, 1, 2]})
+    attacked = balls.assign(
+        natural_fraction=0.0, images="sample", norm_test="linf", eps_test=0.3, accuracy=[0.1, 0.8, 0.9]
+    )
+    assert captions.robust(attacked, "mnist") == (
+        "Attacked at linf eps 0.3, standard training keeps 10.0 % of the images, training there 85.0 %."
+    )
+    shares = balls.assign(quantity="changed", norm="l2", n=[9, 8, 7], mean=[0.1, 0.8, 0.9])
+    assert captions.by_training(shares, "changed", "l2", "mnist") == (
+        "standard: 10 %, linf eps 0.3: 85 % (at most 9 test images, 1 to 2 seeds)."
+    )
+    sizes = balls.assign(n_train=100, n=10000)
+    assert captions.by_size(sizes) == "10,000 test images; 1 to 2 seeds at 100 training images."
+    noise = pd.DataFrame(
+        {"n_train": [20, 20, 3000, 3000], "seed": 0, "eps_train": [0.0, 0.2] * 2, "noise_share": [0.6, 0.5, 0.4, 0.0]}
+    )
+    assert captions.noise(noise) == (
+        "With 20 training images, standard training puts 60 % of its weight on noise, training at linf eps 0.2 50 %. "
+        "With 3,000 training images, standard training puts 40 % of its weight on noise, training at linf eps 0.2 0 % "
+        "(1 seed)."
+    )
+    mean = pd.DataFrame({"fixed": "eta", "eta": 0.1, "d": [1000, 10], "std_acc": [0.99, 0.6], "rob_acc": [0.01, 0.4]})
+    assert captions.dimension(mean) == (
+        "With eta = 0.1, from d = 10 to d = 1,000, standard accuracy goes from 60.0 % to 99.0 %, "
+        "robust accuracy from 40.0 % to 1.0 %."
+    )

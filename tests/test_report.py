@@ -92,6 +92,25 @@ def test_the_first_screen_has_the_finding_and_no_verdict_is_cut_off(reader, widt
         const box = said.getBoundingClientRect(); return box.width > 0 && box.right <= innerWidth })""")
 
 
+TOUCHING = """[...document.querySelectorAll('.plot, svg.ruler')].flatMap(axis =>
+    ['.tick.x', '.tick.y', 'text'].flatMap(kind => {
+        const boxes = [...axis.querySelectorAll(kind)].map(label => [label.textContent, label.getBoundingClientRect()]);
+        return boxes.flatMap(([one, a], i) => boxes.slice(i + 1).filter(([_, b]) =>
+            a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)
+            .map(([other]) => one + ' ' + other)) }))"""
+BESIDE = """[...document.querySelectorAll('.places span span')].filter(place => {
+    const text = document.createRange(); text.selectNodeContents(place);
+    const marks = place.closest('.cell-row').querySelector('svg.forest').getBoundingClientRect();
+    return text.getBoundingClientRect().right > marks.left }).map(place => place.textContent)"""
+
+
+@pytest.mark.parametrize("width", [1600, 1030, 770, 360, 320])
+def test_no_tick_label_touches_another_and_no_place_its_marks(reader, width):
+    page = reader(width)
+    assert page.evaluate(TOUCHING) == []
+    assert page.evaluate(BESIDE) == []
+
+
 def test_a_claim_unfolds_with_the_keyboard_and_has_its_rule(reader):
     page = reader(900)
     page.locator("#C2 > summary").focus()
@@ -133,10 +152,12 @@ def test_sliders_and_choices_change_the_pictures(reader):
 def test_dark_and_light_are_the_systems_and_a_button_changes_them(reader):
     page = reader(900, color_scheme="dark")
     colour = "getComputedStyle(document.body).backgroundColor"
-    dark = page.evaluate(colour)
+    picture = "getComputedStyle(document.querySelector('figure img')).filter"
+    dark, dim = page.evaluate(colour), page.evaluate(picture)
     page.locator("#theme").click()
     light = page.evaluate(colour)
     assert dark != light
+    assert dim != page.evaluate(picture) == "none"  # white figures do not glare
     assert reader(900, color_scheme="light").evaluate(colour) == light
 
 

@@ -49,10 +49,10 @@ def noise(table: pd.DataFrame) -> str:
         means = 100 * table[table.n_train == n_train].groupby("eps_train").noise_share.mean()
         parts.append(
             f"With {n_train:,} training images, standard training puts {means.iloc[0]:.0f} % of its weight on noise, "
-            f"training at linf eps {means.index[-1]:g} {means.iloc[-1]:.0f} %."
+            f"training at linf eps {means.index[-1]:g} {means.iloc[-1]:.0f} %"
         )
     counts = table.groupby(["n_train", "eps_train"]).seed.nunique()
-    return f"{' '.join(parts)} ({findings.seeds([{'seeds': count} for count in counts])})"
+    return f"{'. '.join(parts)} ({findings.seeds([{'seeds': count} for count in counts])})."
 
 
 def dimension(table: pd.DataFrame) -> str:

@@ -1,5 +1,7 @@
 """Draw the curves of the report from the result tables: Figures 1, 4, 6 and 7, and robust accuracy."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 from markupsafe import Markup
 
@@ -21,6 +23,16 @@ def _curve(name: str, look: int, rows: pd.DataFrame, x: str, **of: tuple[str, st
     return Series(name, curve.index.tolist(), curve.y.tolist(), *band, look=look)
 
 
+def _by_ball(
+    rows: pd.DataFrame, look: dict[tuple[str, float], int], dataset: str
+) -> Iterator[tuple[str, int, pd.DataFrame]]:
+    """Yield name, look and rows of each training that `rows` has."""
+    for (norm, eps), index in look.items():
+        own = rows[(rows.norm_train == norm) & (rows.eps_train == eps)]
+        if len(own):
+            yield ball(norm, eps, dataset), index, own
+
+
 WIDEST = {"y": ("accuracy", "mean"), "low": ("low", "min"), "high": ("high", "max")}
 MEANS = {"y": ("accuracy", "mean"), "low": ("low", "mean"), "high": ("high", "mean")}
 
@@ -36,10 +48,7 @@ def by_size(sizes: pd.DataFrame, norm: str, dataset: str) -> Markup:
     drawn = []
     largest = table[table.n_train >= table.n_train.max() / 25]
     for title, rows in [("all sizes", table), ("the largest sizes", largest)][: 1 + (len(largest) < len(table))]:
-        series = [
-            _curve(ball(*of, dataset), look[of], own, "n_train", **WIDEST)
-            for of, own in sorted(rows.groupby(["norm_train", "eps_train"]), key=lambda each: look[each[0]])
-        ]
+        series = [_curve(name, index, own, "n_train", **WIDEST) for name, index, own in _by_ball(rows, look, dataset)]
         drawn.append(chart(f"Standard accuracy, {title}", series, x_label="training images", x_text=_count, log=True))
     return Markup("").join(drawn)
 
@@ -95,8 +104,8 @@ def by_test_eps(accuracy: pd.DataFrame, dataset: str) -> Markup:
     for norm, name in NAMES.items():
         attacked = rows[rows.norm_test.isin(["none", norm])]
         series = [
-            _curve(ball(*of, dataset), look[of], own, "eps_test", **WIDEST)
-            for of, own in sorted(attacked.groupby(["norm_train", "eps_train"]), key=lambda each: look[each[0]])
+            _curve(name, index, own, "eps_test", **WIDEST)
+            for name, index, own in _by_ball(attacked, look, dataset)
             if own.eps_test.nunique() > 1  # attacked in this norm
         ]
         if len(attacked.eps_test.unique()) > 1:

@@ -19,7 +19,7 @@ def eps_text(eps: float, dataset: str | None) -> str:
 
 
 def looks(norms: Iterable[str], eps: Iterable[float]) -> dict[tuple[str, float], int]:
-    """Return the look of each ball among those of a run: 0 is standard training, then by norm and eps."""
+    """Return the look of each ball among those of a run, in order: 0 is standard training, then by norm and eps."""
     balls = set(zip(norms, eps, strict=True))
     robust = sorted((ball for ball in balls if ball[1]), key=lambda ball: (NORMS.index(ball[0]), ball[1]))
     return {ball: 0 for ball in balls if not ball[1]} | {ball: index for index, ball in enumerate(robust, start=1)}

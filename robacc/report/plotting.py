@@ -19,8 +19,6 @@ from robacc.files import whole
 from robacc.report import legends
 from robacc.report.legends import eps_text
 
-__all__ = ["eps_text"]
-
 # The palette of Okabe & Ito 2008 is safe for the colour-blind. Black is standard training in every figure.
 STANDARD = "#000000"
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
