@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -71,19 +72,36 @@ def alone() -> Iterator[Checkout]:
         yield Checkout(lock.fileno())
 
 
-def must_have_remote() -> None:
-    """Raise OSError, with what to do, if there is no DVC remote or the package that it needs."""
+def must_have_remote(*, to_write: bool) -> None:
+    """Raise OSError, with what to do, if the DVC remote cannot be used.
+
+    To find out, what `make share` left there is looked for, or a file is written and removed.
+    """
     from dvc.config import NoRemoteError
     from dvc.repo import Repo
 
+    place = "DVC's remote"
     try:
         with Repo() as repo:
-            repo.cloud.get_remote()
+            remote = repo.cloud.get_remote()
+        fs, folder = remote.fs, remote.path
+        place += f" {fs.unstrip_protocol(folder)}"
+        if to_write:
+            fs.makedirs(folder, exist_ok=True)
+            file = fs.join(folder, f"tried-by-{socket.gethostname()}-{os.getpid()}")
+            fs.pipe_file(file, b"robacc")
+            fs.remove(file)
+        else:
+            fs.info(folder)
     except NoRemoteError:
         raise OSError("expected a DVC remote, found none; run `dvc remote add -d shared <a folder or URL>`") from None
     except ImportError as error:
-        what = str(error).partition(":")[0]
-        raise OSError(f"DVC's remote: {what}; run `.venv/bin/pip install` with that name") from None
+        package = re.search(r"dvc-\w+", str(error))
+        install = f"`.venv/bin/pip install -c requirements-remotes.lock {package[0] if package else ''}`"
+        raise OSError(f"{place}: {error}; run {install}") from None
+    except Exception as error:  # each kind of remote has errors of its own
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OSError(f"{place} cannot be used; {why}") from error
 
 
 def with_values(text: str, values: list[str]) -> str:
@@ -139,7 +157,7 @@ def main(args: argparse.Namespace) -> None:
     """Run the targets, or all, and say where the report is."""
     with alone() as checkout:
         if args.pull:
-            must_have_remote()
+            must_have_remote(to_write=False)
         with parameters(args.set):
             options = [f"--{name}" for name in ("pull", "quiet") if getattr(args, name)]
             checkout.dvc("repro", *options, *args.targets)

@@ -22,7 +22,7 @@ def main(args: argparse.Namespace) -> None:
     """Take from the remote what it has, compute the rest of this part, push."""
     with repro.alone() as checkout:
         params.load()
-        repro.must_have_remote()
+        repro.must_have_remote(to_write=True)
         listed = subprocess.run(["dvc", "stage", "list", "--name-only"], stdout=subprocess.PIPE, text=True, check=False)
         if listed.returncode:
             raise SystemExit(listed.returncode)

@@ -251,17 +251,41 @@ def test_a_run_that_succeeds_leaves_its_values_and_every_comment(checkout):
     assert re.findall("#.*", after) == re.findall("#.*", before)
 
 
+def name_remote(url: str) -> None:
+    Path(".dvc/config").write_text(f"[core]\n    remote = shared\n['remote \"shared\"']\n    url = {url}\n")
+
+
 # fault: dvc remote add s3 or ssh as the README prints
 @pytest.mark.parametrize("target", ["share", "collect"])
 def test_a_missing_remote_or_package_is_named_before_any_work(checkout, target):
     shutil.copy(ROOT / "dvc.yaml", checkout)
     assert "expected a DVC remote, found none" in make(checkout, target).stderr
-    Path(".dvc/config").write_text("[core]\n    remote = shared\n['remote \"shared\"']\n    url = s3://bucket/robacc\n")
-    assert (
-        "requires 'dvc-s3' to be installed; run `.venv/bin/pip install` with that name\n"
-        in make(checkout, target).stderr
-    )
+    name_remote("gs://bucket/robacc")
+    assert "run `.venv/bin/pip install -c requirements-remotes.lock dvc-gs`\n" in make(checkout, target).stderr
     assert not Path("calls").exists()
+
+
+# fault: dvc remote add s3 or ssh as the README prints
+@pytest.mark.parametrize(("target", "url"), [("share", "{}/params.yaml/robacc"), ("collect", "{}/no-such-folder")])
+def test_a_remote_that_cannot_be_used_is_one_line_before_any_work(checkout, target, url):
+    shutil.copy(ROOT / "dvc.yaml", checkout)
+    name_remote(url.format(checkout))
+    done = make(checkout, target)
+    assert done.returncode != 0
+    (said,) = (line for line in done.stderr.splitlines() if not line.startswith("make"))
+    assert re.match(r"\w+: DVC's remote \S+ cannot be used; \w+: .", said)
+    assert not Path("calls").exists()
+
+
+# fault: dvc remote add s3 or ssh as the README prints
+def test_a_remote_that_was_tried_is_left_as_it_was(checkout):
+    shutil.copy(ROOT / "dvc.yaml", checkout)
+    install.do_without_git()
+    name_remote(f"{checkout}/shared")
+    repro.must_have_remote(to_write=True)
+    assert Path("shared").is_dir()
+    assert not list(Path("shared").iterdir())
+    repro.must_have_remote(to_write=False)
 
 
 # fault: no audit of the locked packages

@@ -145,11 +145,13 @@ def test_a_remote_names_the_package_that_it_needs_and_a_cluster_gives_each_task_
     lines = (ROOT / "docs/several-machines.md").read_text("utf-8").splitlines()
     remotes = {match[1]: line for line in lines if (match := re.search(r"remote add .*? (\w+)://", line))}
     assert remotes.keys() == {"s3", "ssh"}
-    assert all(f"pip install dvc-{kind}." in line for kind, line in remotes.items())
+    assert all(f"needs dvc-{kind}." in line for kind, line in remotes.items())
+    pinned = (ROOT / "requirements-remotes.lock").read_text("utf-8")
+    assert all(f"\ndvc-{kind}==" in pinned for kind in remotes)
     (cluster,) = (line for line in lines if line.startswith("sbatch"))
-    assert re.search(
-        r"git clone \S.* part-\$SLURM_ARRAY_TASK_ID && cd part-\$SLURM_ARRAY_TASK_ID && make share", cluster
-    )
+    assert "I=$SLURM_ARRAY_TASK_ID; { test -d part-$I || git clone " in cluster
+    first, last, of = re.search(r"--array=(\d+)-(\d+) .* cd part-\$I && make share PART=\$I/(\d+)'", cluster).groups()
+    assert (first, last) == ("1", of)
 
 
 def test_one_more_eps_trains_that_ball_alone():
