@@ -194,8 +194,8 @@ def test_every_stage_has_a_hash_and_every_hash_a_stage():
     assert set(identity.every_stage()) - in_graph == set(), "dvc.yaml lacks these stages"
     assert in_graph - set(identity.every_stage()) == set(), "stages.identity does not know these stages"
     assert {file.stem for file in STAGES} - {stage for stage, _ in in_graph} == {
-        "audit", "check", "cli", "code", "compare", "environment", "identity", "install", "own", "readme", "repro", "share",
-        "train_distributed",
+        "audit", "check", "cli", "code", "compare", "environment", "identity", "install", "own", "readme", "repro",
+        "share", "train_distributed",
     }  # fmt: skip
 
 

@@ -15,7 +15,10 @@ from robacc.attack.evaluation import evaluate, standard
 from robacc.attack.norms import threat_model
 from robacc.images import in_memory
 from robacc.images.sample import balanced_order
+from robacc.nets import model as nets
 from robacc.nets.model import CHUNK, predict
+from robacc.params import Attack
+from robacc.seeding import generator
 from tests.made_up_attacks import (
     FLAT,
     GRID,
@@ -633,3 +636,14 @@ def test_a_shattered_gradient_stops_the_evaluation(linear, pixels):
     args = (model, x, predict(model, x), "linf", GRID["linf"], strong())
     with pytest.raises(AssertionError, match="a shattered gradient"):
         evaluate(*args, n_robust=60, n_checked=60, seed=0)
+
+
+# fault: a net that has no image of the sample right ends in "cannot reshape tensor of 0 elements"
+def test_a_net_that_is_always_wrong_is_measured():
+    net = nets.build("narrow_cnn_32", mean=[0.5] * 3, std=[0.2] * 3, seed=0, n_classes=3).eval()
+    x = torch.rand(6, 3, 32, 32, generator=generator(0, "images"))
+    y = (predict(net, x) + 1) % 3
+    fooling = smallest_fooling_eps(net, x, y, "linf", [0.01], Attack.standard(), seed=0)
+    assert fooling.tolist() == [0.0] * 6
+    _, fooled = attack(net, x[:0], y[:0], threat_model("linf", 0.01), Attack.standard(), seed=0)
+    assert not len(fooled)

@@ -154,6 +154,8 @@ def _attack_chunk(
         best[who[better]], best_margin[who[better]] = x_adv[better], margins[better]
 
     def run(who: Tensor, start: Tensor, n_steps: int, step_size: float, first_radius: float = 1.0) -> None:
+        if not len(who):  # some layers take no empty batch
+            return
         size, args = step_size * threat.eps, (model, x[who], y[who], threat)
         keep(who, *strongest(*args, start=start[who], n_steps=n_steps, step_size=size, first_radius=first_radius))
 
@@ -167,8 +169,7 @@ def _attack_chunk(
         run(who, feasible(start, x, threat), settings.quick_steps, STEP_FROM_START)
     for restart, share in enumerate(settings.restarts, 1):
         who = near(best_margin, clean, share).nonzero()[:, 0]
-        if len(who):
-            run(who, random(restart), settings.n_steps, settings.step_size, settings.first_radius)
+        run(who, random(restart), settings.n_steps, settings.step_size, settings.first_radius)
     return best, best_margin
 
 
