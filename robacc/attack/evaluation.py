@@ -69,10 +69,9 @@ def evaluate(
 ) -> tuple[Outcomes, dict[str, float | str]]:
     """Return the outcomes of all examples, and the measures of the checks.
 
-    `x` is float [N, ...] in [0, 1], `y` is [N], whole numbers of any width. Neither is changed, also by a model that
-    changes its input in place. `x` may be an image set. Then floats are made of the attacked images, and of as many
-    others as a forward pass takes. `model` is any module in evaluation mode that returns logits [N, K], K >= 2. A tie
-    at the top counts as an error, on images and on adversarial examples.
+    `x` is float [N, ...] in [0, 1], or an image set. `y` is [N], whole numbers of any width. Neither is changed, also
+    by a model that changes its input in place. `model` is any module in evaluation mode that returns logits [N, K],
+    K >= 2. A tie at the top counts as an error, on images and on adversarial examples.
 
     First all images, labels and eps are checked, and `model` answers all images. Then model and attack are checked on
     `n_checked` examples (see `diagnostics`), for gradient masking at the middle eps of the grid. `other` is a model
