@@ -247,8 +247,8 @@ def test_curves_that_differ_lie_on_each_other_and_the_others_are_named(three):
     point = values(by_training.charts)[f"training in {LINF}"][-1]
     mean = table.query("images == 'all' and norm_train == 'linf' and eps_train == 0.3").accuracy.mean()
     here, worse = (f"{100 * value:.2f} %" for value in (mean, mean - 0.05))
-    assert point["values"] == [[0, "HEAD", here], [1, "one-more-eps", here], [2, "a-linf", worse]]
-    assert values(by_training.charts)[f"training in {L2}"][-1]["values"][0][:2] == [1, "one-more-eps"]
+    assert point["values"] == [["s0", "HEAD", here], ["s1", "one-more-eps", here], ["s2", "a-linf", worse]]
+    assert values(by_training.charts)[f"training in {L2}"][-1]["values"][0][:2] == ["s1", "one-more-eps"]
     linf = [f"{LINF} {eps}" for eps in (0.1, 0.2, 0.3)]
     assert values(by_size.charts).keys() == {*linf, f"{L2} 3.5"}
     assert values(by_test.charts).keys() == {

@@ -43,6 +43,11 @@ class Series:
     look: int = 0
     mark: str = ""
 
+    @property
+    def is_line(self) -> bool:
+        """Whether there is a line to draw; a series without points has a place in the legend alone."""
+        return not self.mark and len(self.x) > 0
+
 
 def ticks(low: float, high: float, n: int = 5) -> list[float]:
     """Return about `n` round numbers from `low` to `high`."""
@@ -71,7 +76,7 @@ def described(title: str, series: list[Series], x_text: Callable[[float], str]) 
     parts = [
         f"{each.name} from {percent(each.y[0])} at {x_text(each.x[0])} to {percent(each.y[-1])} at {x_text(each.x[-1])}"
         for each in series
-        if not each.mark
+        if each.is_line
     ]
     return f"Curves of {title}: {'; '.join(parts)}."
 
@@ -109,7 +114,7 @@ def chart(
     box: bool = False,
 ) -> Markup:
     """Return a chart of shares, with a tick at each x. `box` fixes the axis at 0 to 100 %."""
-    xs = sorted({float(x) for each in series if not each.mark for x in each.x})
+    xs = sorted({float(x) for each in series if each.is_line for x in each.x})
     low, high = (-0.02, 1.02) if box else _limits(series)
     frame = Frame(xs, low, high, log)
     said, values = escape(described(title, series, x_text)), _values(series, frame, x_label, x_text)
@@ -136,7 +141,7 @@ def _shape(series: Series) -> str:
 
 def _lines(series: list[Series], frame: Frame) -> str:
     parts = [f'<path class="grid" d="M0,{frame.top(y)}H100"/>' for y in ticks(frame.low, frame.high)]
-    curves = [each for each in series if not each.mark]
+    curves = [each for each in series if each.is_line]
     for each in curves:
         if len(each.low):
             around = frame.path(each.x, each.high) + frame.path(each.x, each.low)[::-1]
@@ -175,7 +180,7 @@ def _values(series: list[Series], frame: Frame, x_label: str, x_text: Callable[[
     """Return what the script shows at each x: its position, its words, and the values of the curves."""
 
     def at(x: float) -> list[list]:
-        curves = [each for each in series if not each.mark and x in each.x]
+        curves = [each for each in series if each.is_line and x in each.x]
         return [[_colour(each), each.name, percent(each.y[list(each.x).index(x)])] for each in curves]
 
     return [{"at": frame.left(x), "x": f"{x_label}: {x_text(x)}", "values": at(x)} for x in frame.xs]

@@ -222,12 +222,12 @@ class Overlay:
     same: list[str]
 
 
-def _curve(name: str, rows: pd.DataFrame | None, x: str, of: dict[str, tuple[str, str]]) -> Series:
+def _curve(name: str, look: int, rows: pd.DataFrame | None, x: str, of: dict[str, tuple[str, str]]) -> Series:
     """Return a curve, or a legend that says there is none: a revision has its colour in every chart."""
     if rows is None:
-        return Series(f"{name}: none", [], [], line=False)
+        return Series(f"{name}: none", [], [], look=look)
     curve = rows.groupby(x).agg(**of)
-    return Series(name, curve.index.tolist(), curve.y.tolist(), curve.low.tolist(), curve.high.tolist())
+    return Series(name, curve.index.tolist(), curve.y.tolist(), curve.low.tolist(), curve.high.tolist(), look)
 
 
 def overlays(revisions: Sequence[Revision], dataset: str) -> list[Overlay]:
@@ -244,8 +244,11 @@ def overlays(revisions: Sequence[Revision], dataset: str) -> list[Overlay]:
         each = [tables(one.runs[dataset], dataset) if dataset in one.runs else {} for one in revisions]
         drawn, same = [], []
         for name in dict.fromkeys(name for rows in each for name in rows):
-            series = [_curve(one.name, rows.get(name), x, of) for one, rows in zip(revisions, each, strict=True)]
-            if all(replace(curve, name="") == replace(series[0], name="") for curve in series):
+            series = [
+                _curve(one.name, look, rows.get(name), x, of)
+                for look, (one, rows) in enumerate(zip(revisions, each, strict=True))
+            ]
+            if len({repr(replace(curve, name="", look=0)) for curve in series}) == 1:
                 same.append(name)
             else:
                 drawn.append(chart(name, series, x_label=x_label, x_text=x_text, **axis))

@@ -6,11 +6,6 @@ from robacc.report.page import by_number, count_verdicts
 
 BEGIN = "<!-- made of results/ by `python -m stages.readme` -->"
 END = "<!-- end of what is made -->"
-EARLIER = "earlier rules"  # of a ledger whose claims were read before each norm and place had its own verdict
-NOTE = (
-    f'"{EARLIER.capitalize()}" had one word for both norms. '
-    'Their "not reproduced" may be undecided ([history](docs/verdicts.md)).'
-)
 
 
 def _table(heading: list[str], rows: Iterable[list[str]]) -> str:
@@ -22,30 +17,23 @@ def _words(claim: dict) -> str:
     return claim["verdict"].replace("; ", "<br>")
 
 
-def _is_earlier(claims: list[dict]) -> bool:
-    return not all("readings" in claim for claim in claims)
-
-
 def tables(exact: list[dict], trained: dict[str, list[dict]], not_run: list[str]) -> str:
     """Return the verdicts as Markdown: a table of trained nets, a column a data set, and one of the exact claims.
 
     `exact` and the values of `trained` are claims of a ledger. `not_run` are the titles of data sets without results.
     """
-    earlier = {title for title, claims in trained.items() if _is_earlier(claims)}
-    headings = [f"{title}, {EARLIER}" if title in earlier else title for title in trained]
     by_set = {title: {claim["id"]: claim for claim in claims} for title, claims in trained.items()}
     every = by_number(list({claim["id"]: claim for claims in trained.values() for claim in claims}.values()))
     rows = []
     for claim in every:
         cells = [_words(of[claim["id"]]) if claim["id"] in of else "" for of in by_set.values()]
         rows.append([claim["id"], claim["statement"], *cells])
-    counted = [f"{title}. {count_verdicts(claims)}." for title, claims in trained.items() if title not in earlier]
+    counted = [f"{title}. {count_verdicts(claims)}." for title, claims in trained.items()]
     missing = [f"Not run in this clone: {', '.join(not_run)}."] if not_run else []
     return "\n\n".join(
         [
             *counted,
-            _table(["claim", "the paper says of nets", *headings], rows),
-            *([NOTE] if earlier else []),
+            _table(["claim", "the paper says of nets", *trained], rows),
             *missing,
             _table(
                 ["claim", "the paper says of its distribution and of linear models", "verdict"],
