@@ -85,8 +85,8 @@ class Part:
 
 
 def word(part: Part, *, confidence: float) -> str:
-    """Return the verdict on a part; a single seed, or a model that did not learn, leaves it undecided."""
-    if len(part.values) < 2 or part.unlearned:
+    """Return the verdict on a part; a single seed leaves it undecided."""
+    if len(part.values) < 2:
         return UNDECIDED
     return verdict(part.values, direction=part.direction, margin=part.margin, null=part.null, confidence=confidence)
 
@@ -105,7 +105,7 @@ def decided(parts: list[Part], *, confidence: float) -> Decided:
     for norm in dict.fromkeys(part.norm for part in parts if part.direction):
         deciding = [part for part in parts if part.direction and part.norm == norm]
         why = max((part.unlearned for part in deciding), key=len)
-        said = UNDECIDED if why else together(word(part, confidence=confidence) for part in deciding)
+        said = together(word(part, confidence=confidence) for part in deciding)
         readings.append(Reading(norm, "", said, why))
     return {"readings": readings, "measures": [part.measure(confidence) for part in parts], "effects": effects}
 

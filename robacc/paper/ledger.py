@@ -27,7 +27,7 @@ class Measure:
     | `n`, `seeds` | the numbers of examples and of seeds |
     | `narrow` | the interval at the level of two one-sided tests, which decides "equal" |
     | `both` | the interval with seeds and test images random, for comparison |
-    | `unlearned` | words on those of its models that did not learn; if there are any, it decides nothing |
+    | `unlearned` | words on those of its models that did not learn |
     """
 
     name: str
@@ -46,8 +46,8 @@ class Measure:
 class Reading:
     """The verdict on a claim in one norm, at one place of it: "at 1.5", "on 100 images".
 
-    The norm is "" for claims that are about no norm. `unlearned` says which of the models did not learn; the verdict is
-    undecided then.
+    The norm is "" for claims that are about no norm. `unlearned` says which of the models did not learn. It changes no
+    verdict.
     """
 
     norm: str
@@ -57,8 +57,8 @@ class Reading:
 
     @property
     def reason(self) -> str:
-        """What follows the verdict: ": the linf-0.3 model of seed 101 did not learn", or nothing."""
-        return f": {self.unlearned}" if self.unlearned else ""
+        """What follows the verdict: ", where the linf-0.3 model of seed 101 did not learn", or nothing."""
+        return f", where {self.unlearned}" if self.unlearned else ""
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ def verdict(
 
 
 def of_measure(measure: Measure, *, direction: int, margin: float, null: float = 0.0) -> str:
-    """Return the `word` on a measure over seeds; a single seed, or a model that did not learn, leaves it undecided."""
-    if measure.narrow is None or measure.unlearned:
+    """Return the `word` on a measure over seeds; a single seed leaves it undecided."""
+    if measure.narrow is None:
         return UNDECIDED
     return word((measure.low, measure.high), measure.narrow, direction=direction, margin=margin, null=null)
 
