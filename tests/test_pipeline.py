@@ -169,9 +169,9 @@ def test_the_graph_makes_every_result(clone):
         1000: 2,
         60000: 3,
     }
-    contrasts = pd.read_csv(clone.folder / "results/mnist/contrasts.csv")
+    contrasts = pd.read_csv(clone.folder / "results/mnist/contrasts.csv", keep_default_na=False)
     assert set(contrasts.contrast) == {"robust", "step", "slope", "half"}
-    assert contrasts.notna().all(axis=None)
+    assert (contrasts.drop(columns="unlearned") != "").all(axis=None)  # usually all of its models learned
     figures = [path for path in (clone.folder / "reports/figures").rglob("*") if path.is_file()]
     assert {path.suffix for path in figures} == {".png", ".svg"}
     assert {path.parent.name for path in figures} == {"mnist", "exact"}
