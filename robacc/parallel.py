@@ -106,12 +106,12 @@ def parallel(
                         if bar.disable:
                             _report(items[index], len(results), len(items), seconds, begin, sum(done), sum(units), unit)
                     bar.update(sum(done) - bar.n)
+            except BrokenProcessPool:
+                raise  # without a shutdown, the exit waits until all processes have ended with known exit codes
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     except BrokenProcessPool:
-        for process in processes:
-            process.join()  # the pool has ended them all
         killed = {process.pid for process in processes if process.exitcode not in PUT_DOWN}  # empty if it died at once
         at_work = [item for item, pid in zip(items, busy, strict=False) if pid and (pid in killed or not killed)]
         raise ChildProcessError(_killed(at_work)) from None
