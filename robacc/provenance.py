@@ -18,6 +18,7 @@ DECIDING = {
     "torch": "torch",
     "torchvision": "torchvision",
     "numpy": "numpy",
+    "numba": "numba",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
     "pyautoattack": "pyautoattack",
@@ -25,7 +26,7 @@ DECIDING = {
     "matplotlib": "matplotlib",
     "papermill": "papermill",
 }
-REPORTED = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "dvc", "papermill", "matplotlib")
+REPORTED = ("torch", "torchvision", "numpy", "numba", "scipy", "scikit-learn", "dvc", "papermill", "matplotlib")
 
 
 def _file(module: str) -> Path:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Beginnings of what is left out: figures, notebooks, and the last bits or the precision of numbers hang on them.
 LEFT_OUT = (
     *("PYTHON", "LC_", "LANG", "MPL", "MATPLOTLIB", "IPYTHON", "JUPYTER"),
-    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "ONEDNN_", "DNNL_", "ATEN_", "NPY_"),
+    *("NUMBA_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "ONEDNN_", "DNNL_", "ATEN_", "NPY_"),
     *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
 )
 # Of Python's own, these say where its files are, or when it prints. No result depends on the seed of hashes.

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from importlib import import_module
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from robacc.files import write_tensors
+from robacc.nets._pooled_convs import LANES, PooledConvs, _compiled
 from robacc.nets.layers import Normalize, StridedConv
 from robacc.nets.model import build, chunks, eval_mode, frozen, load, save
 from robacc.nets.names import NAMES
@@ -47,6 +49,11 @@ def answer(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return logits.detach(), torch.autograd.grad(logits.square().sum(), x)[0]
 
 
+def layers_of(model: nn.Sequential) -> nn.Sequential:
+    """Return its layers as PyTorch computes them."""
+    return nn.Sequential(*model)
+
+
 # ---- Layers -------------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +82,82 @@ def test_the_gradient_on_blocks_refuses_a_second_derivative():
         (grad,) = torch.autograd.grad((out * out).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+def everything(model: nn.Module, x: Tensor) -> list[Tensor]:
+    """Return the result, and the gradients of the images and of all parameters, as a random direction has them."""
+    x = x.clone().requires_grad_()
+    out = model(x)
+    direction = torch.randn(out.shape, generator=generator(5))
+    return [out.detach(), *torch.autograd.grad((out * direction).sum(), [x, *model.parameters()])]
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, LANES, LANES + 1, 100, 3 * LANES])
+def test_pooled_convolutions_are_those_of_pytorch(n):
+    """Also where pixels are equal, as in the black of MNIST, and after larger batches, whose images are still there."""
+    model = net()[1]
+    x = torch.randn(n, 1, 28, 28, generator=generator(n))
+    x[:, :, :, :14] = -0.4242
+    model(torch.randn(3 * LANES, 1, 28, 28))
+    for mine, theirs in zip(everything(model, x), everything(layers_of(model), x), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("c_in", "c_out", "side"), [(1, 8, 28), (3, 5, 12), (2, 1, 2)])
+def test_a_pooled_convolution_takes_any_channels_and_even_sides(c_in, c_out, side):
+    conv = nn.Conv2d(c_in, c_out, 3, padding=1)
+    layers = nn.Sequential(conv, nn.MaxPool2d(2), nn.ReLU())
+    x = torch.randn(9, c_in, side, side, generator=generator(1))
+    results = []
+    for function in (lambda x: PooledConvs.apply(x, conv.weight, conv.bias), layers):
+        images = x.clone().requires_grad_()
+        out = function(images)
+        results.append([out, *torch.autograd.grad(out.square().sum(), [images, *conv.parameters()])])
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("where", [(0, 0), (13, 13), (27, 27), (14, 27), None])
+def test_pooled_convolutions_show_nan(where):
+    """A diverged net must be noticed, so NaN may not end in a maximum."""
+    model, x = net()[1], torch.zeros(2, 1, 28, 28)
+    if where:
+        x[1, 0, *where] = torch.nan
+    else:
+        with torch.no_grad():
+            model[0].bias[3] = torch.nan
+    assert torch.equal(model(x).isnan(), layers_of(model)(x).isnan())
+    assert model(x)[1].isnan().all()
+
+
+def test_pooled_convolutions_refuse_a_second_derivative():
+    x = torch.rand(1, 1, 28, 28, requires_grad=True)
+    out = net()(x)
+    (grad,) = torch.autograd.grad((out * out).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+def test_pooled_convolutions_give_the_same_in_every_thread():
+    """Their arrays are used again, each by its own thread."""
+    model, x = net()[1], torch.randn(300, 1, 28, 28, generator=generator(2))
+    alone = [everything(model, part) for part in x.split(60)]
+    with ThreadPoolExecutor(5) as threads:
+        together = list(threads.map(lambda part: everything(model, part), x.split(60)))
+    for one, other in zip(alone, together, strict=True):
+        assert all(map(torch.equal, one, other))
+
+
+def test_pooled_convolutions_are_kept_where_no_folder_can_be_written(monkeypatch):
+    """The folder of the code may be read-only, and there may be no home: it is compiled again by each process."""
+
+    def njit(function, *, cache=False, **_):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return function
+
+    monkeypatch.setattr("robacc.nets._pooled_convs.numba.njit", njit)
+    assert _compiled(batch) is batch
 
 
 def test_normalize_takes_pixels_and_carries_its_numbers():
@@ -117,8 +200,11 @@ def test_a_net_costs_what_its_words_say(arch):
     words = import_module(f"robacc.nets.{arch}").net.__doc__
     number, unit = re.search(r"([\d.]+) ([MG]) multiply-adds", words).groups()
     shape = (3, 224, 224) if arch == "resnet50" else SHAPES[arch]
+    model = net(arch).eval()
+    if arch == "narrow_cnn":
+        model[1] = layers_of(model[1])  # the counter knows those of PyTorch only
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(arch).eval()(torch.rand(1, *shape))
+        model(torch.rand(1, *shape))
     measured = counter.get_total_flops() / 2 / {"M": 1e6, "G": 1e9}[unit]
     assert number == (f"{measured:.1f}" if "." in number else f"{measured:.0f}")
 
@@ -239,9 +325,10 @@ def test_a_relu_after_the_pooling_is_one_before_it(arch):
     model, x = net(arch).eval(), batch(arch)
     x[:, :, :, :14] = 0
     layers = list(model)[:1] + list(model[1])
+    plain = nn.Sequential(*layers)
     for index in [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]:
         layers[index : index + 2] = reversed(layers[index : index + 2])
-    for mine, theirs in zip(answer(model, x), answer(nn.Sequential(*layers), x), strict=True):
+    for mine, theirs in zip(answer(plain, x), answer(nn.Sequential(*layers), x), strict=True):
         assert torch.equal(mine, theirs)
 
 
