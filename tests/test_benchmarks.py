@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.choose_net import split, winner
 from benchmarks.nets import plain
+from benchmarks.stages import measured
 from robacc.nets import model as nets
 from robacc.nets.layers import StridedConv
 from robacc.params import load
@@ -72,3 +73,13 @@ def test_the_recipes_have_the_nets_that_the_rule_chose(file, arch) -> None:
             words.append(f"dense {layer.out_features}")
     words += ["batch norm"] * any(isinstance(layer, torch.nn.BatchNorm2d) for layer in list(net[1]))
     assert ", ".join(word for word in words if word != f"dense {recipe.n_classes}") == chosen
+
+
+def test_a_stage_lasts_from_its_start_to_the_next() -> None:
+    clock = iter([0.0, 1.0, 4.5, 10.0]).__next__
+    lines = ["Stage 'code' didn't change", "Running stage 'theory':", "> python", "Running stage 'train@mnist-l2-1.5':"]
+    assert measured(lines, clock) == [
+        {"stage": "theory", "seconds": 3.5},
+        {"stage": "train@mnist-l2-1.5", "seconds": 5.5},
+    ]
+    assert measured(["Stage 'theory' didn't change, skipping\n"]) == []
