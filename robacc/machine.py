@@ -48,6 +48,17 @@ def _quotas(root: Path) -> list[float]:
     return found
 
 
+def remove_half_written_kernels(folder: Path) -> None:
+    """Remove what Numba compiled and kept in `folder`, where a power cut left half of a file.
+
+    Numba does not sync these files, and it cannot read half of one. Without the file it compiles again.
+    """
+    for file in folder.glob("*.nb[ci]"):
+        with suppress(OSError):  # another process may remove it too
+            if not file.read_bytes().endswith(b"."):  # the last byte of every pickle
+                file.unlink()
+
+
 def is_of_memory(error: Exception) -> bool:
     """Return whether `error` says that memory ran out: PyTorch has no class of its own for it on a CPU."""
     return isinstance(error, MemoryError) or bool(re.search("allocate memory|out of memory", str(error)))

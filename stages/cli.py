@@ -20,6 +20,7 @@ LESS = {
     "visualize": "lower visualize.<data set>.n_training or n_images in params.yaml",
 }
 OTHERWISE = "close other programs"
+KERNELS = Path(__file__).resolve().parent.parent / "robacc/nets/__pycache__"
 
 
 def _ball(word: str) -> balls.Ball:
@@ -49,6 +50,7 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
         machine.end_with_parent(
             f"{stage}: DVC was killed, so the stage ends; `dvc repro` goes on from the last checkpoints"
         )
+    machine.remove_half_written_kernels(KERNELS)
     dataset = getattr(args, "dataset", None)
     of_graph = stage in {name for name, _ in identity.every_stage()}
     try:

@@ -75,3 +75,35 @@ def test_a_stage_ends_when_what_started_it_is_killed(line, tmp_path):
             time.sleep(0.05)
         started.send_signal(signal.SIGKILL)
         assert started.stderr.read() == "DVC was killed\n"  # the end of it: nobody is left who could write
+
+
+KERNEL = """
+import numba
+
+@numba.njit(cache=True)
+def double(x):
+    return 2 * x
+
+print(double(2), sum(double.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.parametrize(("ending", "share"), [("nbi", 0.5), ("nbc", 0.0)])
+def test_half_a_file_of_compiled_code_is_compiled_again(ending, share, tmp_path):
+    """Numba itself ends every later run with EOFError or UnpicklingError."""
+    (tmp_path / "kernel.py").write_text(KERNEL)
+
+    def run() -> tuple[int, str]:
+        done = subprocess.run([sys.executable, tmp_path / "kernel.py"], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout.strip()
+
+    kept = tmp_path / "__pycache__"
+    assert [run(), run()] == [(0, "4 0"), (0, "4 1")]
+    machine.remove_half_written_kernels(kept)
+    assert run() == (0, "4 1")
+    (file,) = kept.glob(f"*.{ending}")
+    os.truncate(file, int(share * file.stat().st_size))
+    assert run()[0] == 1
+    machine.remove_half_written_kernels(kept)
+    assert [run(), run()] == [(0, "4 0"), (0, "4 1")]
+    machine.remove_half_written_kernels(tmp_path / "not there")
